@@ -1,0 +1,69 @@
+//! Measures MQTT brokers: offered and delivered rates, latency from the intended send time, losses and duplicates, and
+//! the broker's CPU time and memory per message and per client.
+
+mod cli;
+mod compare;
+mod echo;
+mod error;
+mod hostile;
+mod plan;
+mod report;
+mod run;
+mod sys;
+mod wire;
+mod worker;
+
+use clap::Parser;
+use cli::{Cli, Command, Scenario, ScenarioArgs};
+use error::BenchError;
+use plan::Plan;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Scenario(args) => scenario(&args),
+        Command::EchoServer(args) => echo::serve(&args),
+        Command::Compare(args) => compare::compare(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringmq-bench: {error}");
+            match error {
+                BenchError::Option(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn scenario(args: &ScenarioArgs) -> Result<(), BenchError> {
+    let load = args.load()?;
+    let course = args.course()?;
+    if !args.cpu.is_empty() {
+        sys::pin(&args.cpu).map_err(|source| BenchError::Pin { cpus: args.cpu.clone(), source })?;
+    }
+    sys::sharpen_timers().map_err(BenchError::io("cannot set the timer slack"))?;
+    let (shape, count) = args.shape();
+    let plan = Plan::new(shape, count, &args.prefix, load.threads);
+    let measured = if args.name == Scenario::Hostile {
+        hostile::run(&plan, &load, &course, &args.hostile)?
+    } else {
+        report::outcome(&run::run(&plan, &load, &course)?, &load, &course)
+    };
+    let mut value = json!({
+        "label": args.label.clone().unwrap_or_else(|| args.name.name()),
+        "scenario": args.name.name(),
+        "broker": args.broker,
+        "count": count,
+    });
+    if let (Value::Object(to), Value::Object(from)) = (&mut value, measured) {
+        to.extend(from);
+    }
+    report::print(&value);
+    match &args.json {
+        Some(path) => report::save(&value, path),
+        None => Ok(()),
+    }
+}

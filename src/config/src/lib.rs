@@ -1,0 +1,86 @@
+//! The settings of the broker: one table of keys, read from a file, the environment and the command line.
+//!
+//! Sources from low to high: the default of the table, the file, the environment, `--set`. Every value knows where it
+//! came from ([`Settings::entries`]). No setting is needed to start ([`Settings::default`]).
+//!
+//! The file is flat: `key = value` lines, and comments that start with `#`. A value reaches to the end of its line, so
+//! it may hold `=` and `#`. In the environment `mqtt.max_packet_size` is `RINGMQ_MQTT__MAX_PACKET_SIZE`; a `RINGMQ_`
+//! name without `__` is no setting, so that names a container platform invents for services do no harm.
+//!
+//! A limit that is off holds the largest value of its type, so that code only compares.
+#![forbid(unsafe_code)]
+
+mod error;
+mod file;
+mod kind;
+mod legacy;
+mod listener;
+mod load;
+mod nearest;
+mod show;
+mod table;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
+pub use kind::{Kind, TimeUnit};
+pub use listener::{ListenerOptions, ListenerSettings};
+pub use load::LoadRequest;
+pub use show::Entry;
+pub use table::{
+    BrokerSettings, ConnSettings, LogSettings, MeshSettings, MqttSettings, MqueueSettings,
+    NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+};
+pub use types::{AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy};
+
+/// All settings. Fields are plain values in the unit their name ends with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `node.*`
+    pub node: NodeSettings,
+    /// `listener.tcp.*`, in the order of their names.
+    pub listeners: Vec<ListenerSettings>,
+    /// `mqtt.*` but for the sections below.
+    pub mqtt: MqttSettings,
+    /// `mqtt.session.*`
+    pub session: SessionSettings,
+    /// `mqtt.mqueue.*`
+    pub mqueue: MqueueSettings,
+    /// `mqtt.conn.*`
+    pub conn: ConnSettings,
+    /// `mqtt.broker.*`
+    pub broker: BrokerSettings,
+    /// `retainer.*`
+    pub retainer: RetainerSettings,
+    /// `log.*`
+    pub log: LogSettings,
+    /// `reactor.*`
+    pub reactor: ReactorSettings,
+    /// `mesh.*`
+    pub mesh: MeshSettings,
+    /// Where the values that are no defaults came from, by canonical key.
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node: NodeSettings::default(),
+            listeners: listener::defaults(),
+            mqtt: MqttSettings::default(),
+            session: SessionSettings::default(),
+            mqueue: MqueueSettings::default(),
+            conn: ConnSettings::default(),
+            broker: BrokerSettings::default(),
+            retainer: RetainerSettings::default(),
+            log: LogSettings::default(),
+            reactor: ReactorSettings::default(),
+            mesh: MeshSettings::default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Loading: the layers one over the other, what is old, unknown or wrong, and the checks between keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
+use crate::file::{self, Assignment};
+use crate::legacy;
+use crate::listener::{
+    ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, LISTENER, ListenerOptions,
+    ListenerSettings, is_name, parse_address,
+};
+use crate::nearest::nearest;
+use crate::table::{Key, keys};
+use crate::{MqttSettings, Settings};
+
+/// What settings are made from.
+#[derive(Clone, Debug, Default)]
+pub struct LoadRequest {
+    /// The settings file; none is fine.
+    pub file: Option<PathBuf>,
+    /// `--set` pairs in the order they were given.
+    pub set: Vec<(String, String)>,
+    /// Environment variables; those that are no settings are passed over.
+    pub env: Vec<(String, String)>,
+}
+
+impl LoadRequest {
+    /// A request with the environment of this process.
+    #[must_use]
+    pub fn with_process_environment(file: Option<PathBuf>, set: Vec<(String, String)>) -> Self {
+        // Variables that are not UTF-8 are not ours: every name and value of a setting is.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self { file, set, env }
+    }
+
+    /// Splits the argument of `--set` into key and value.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] if there is no `=`.
+    pub fn split_set(argument: &str) -> Result<(String, String), ConfigError> {
+        let (key, value) = argument.split_once('=').ok_or_else(|| ConfigError::Syntax {
+            origin: Origin::CommandLine,
+            reason: format!("there is no = in {argument:?}"),
+        })?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    }
+}
+
+/// The address of a listener while layers are applied.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Address {
+    /// None was given, or the file named others only.
+    #[default]
+    Absent,
+    Off,
+    On(SocketAddr),
+}
+
+#[derive(Debug, Default)]
+struct PendingListener {
+    address: Address,
+    options: ListenerOptions,
+    /// The first key below it that was given, for errors.
+    option: Option<(String, Origin)>,
+}
+
+/// A warning about keys without effect, one for each group.
+struct Ignored {
+    group: String,
+    first: (String, Origin),
+    more: usize,
+    reason: &'static str,
+}
+
+#[derive(Default)]
+struct Loader {
+    settings: Settings,
+    listeners: BTreeMap<String, PendingListener>,
+    ignored: Vec<Ignored>,
+    warnings: Vec<Warning>,
+    errors: Vec<ConfigError>,
+}
+
+impl Settings {
+    /// Loads settings: defaults, then the file, the environment and `--set`, each over the one before.
+    ///
+    /// # Errors
+    /// The file cannot be read, or lines or values are wrong; all of them are reported at once
+    /// ([`ConfigError::Several`]).
+    pub fn load(request: &LoadRequest) -> Result<(Settings, Vec<Warning>), ConfigError> {
+        let mut errors = Vec::new();
+        let lines = match &request.file {
+            Some(path) => file::read(path, &mut errors)?,
+            None => Vec::new(),
+        };
+        let mut loader = Loader { errors, ..Loader::default() };
+        loader.start();
+        let addressed = loader.layer(lines);
+        loader.file_states_listeners(&addressed);
+        loader.layer(file::environment(&request.env));
+        loader.layer(command_line(&request.set));
+        loader.finish()
+    }
+
+    /// Changes one key while the broker runs.
+    ///
+    /// # Errors
+    /// The key is not known, cannot change at run time, or does not allow the value. Nothing has changed then.
+    pub fn set_hot(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let found = keys().find(|known| known.name == key || known.aliases.contains(&key));
+        let Some(known) = found else {
+            return Err(unknown(key, Origin::Runtime));
+        };
+        if !known.hot {
+            return Err(ConfigError::NotHot { key: known.name.to_owned() });
+        }
+        let mut changed = self.clone();
+        if !(known.assign)(&mut changed, value, &known.kind) {
+            return Err(bad_value(known, known.name, value, Origin::Runtime));
+        }
+        changed.origins.insert(known.name.to_owned(), Origin::Runtime);
+        check_watermarks(&changed)?;
+        *self = changed;
+        Ok(())
+    }
+}
+
+fn command_line(set: &[(String, String)]) -> Vec<Assignment> {
+    set.iter()
+        .map(|(key, value)| Assignment {
+            key: key.trim().to_owned(),
+            value: value.trim().to_owned(),
+            origin: Origin::CommandLine,
+        })
+        .collect()
+}
+
+fn bad_value<T>(known: &Key<T>, key: &str, given: &str, origin: Origin) -> ConfigError {
+    BadValue {
+        origin,
+        key: key.to_owned(),
+        given: given.to_owned(),
+        allowed: known.kind.allowed(),
+        example: known.kind.example(),
+    }
+    .into()
+}
+
+fn unknown(key: &str, origin: Origin) -> ConfigError {
+    let mut candidates: Vec<String> = keys()
+        .flat_map(|known| [known.name].into_iter().chain(known.aliases.iter().copied()))
+        .chain(legacy::names())
+        .map(str::to_owned)
+        .collect();
+    // For a key below a listener the name is taken as it stands, so that only the rest is compared.
+    let name = key.split('.').nth(2).filter(|name| is_name(name)).unwrap_or("external");
+    let options = LISTENER.iter().map(|known| known.name).chain(legacy::listener_names());
+    candidates.extend(options.map(|option| format!("listener.tcp.{name}.{option}")));
+    candidates.push(format!("listener.tcp.{name}"));
+    let hint = match nearest(key, candidates.iter().map(String::as_str)) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => "; `ringmq config show` lists all keys".into(),
+    };
+    ConfigError::UnknownKey { origin, key: key.to_owned(), hint }
+}
+
+/// `listener.tcp.<name>` or `listener.tcp.<name>.<option>` as `(name, option)`. The spellings of EMQ 2.0 without a name,
+/// and `mqtt.listener.tcp`, stand for the external listener and give true.
+fn split_listener(key: &str) -> Option<(&str, Option<&str>, bool)> {
+    let (rest, oldest) = match key.strip_prefix("mqtt.listener.tcp") {
+        Some(rest) => (rest, true),
+        None => (key.strip_prefix("listener.tcp")?, false),
+    };
+    if rest.is_empty() {
+        return Some(("external", None, true));
+    }
+    let rest = rest.strip_prefix('.')?;
+    let (name, option) = match rest.split_once('.') {
+        Some((name, option)) => (name, Some(option)),
+        None => (rest, None),
+    };
+    let is_option = |option: &str| {
+        find_option(option).is_some() || legacy::listener_without_effect(option).is_some()
+    };
+    if is_option(rest) {
+        return Some(("external", Some(rest), true));
+    }
+    is_name(name).then_some((name, option, oldest))
+}
+
+fn find_option(option: &str) -> Option<&'static Key<ListenerOptions>> {
+    LISTENER.iter().find(|known| known.name == option || known.aliases.contains(&option))
+}
+
+impl Loader {
+    fn start(&mut self) {
+        for (name, address) in DEFAULT_LISTENERS {
+            let address = parse_address(address).map_or(Address::Absent, Address::On);
+            let pending = PendingListener { address, ..PendingListener::default() };
+            self.listeners.insert(name.to_owned(), pending);
+        }
+    }
+
+    /// Applies one layer; gives the names of the listeners it gave an address to.
+    fn layer(&mut self, assignments: Vec<Assignment>) -> BTreeSet<String> {
+        let mut seen: BTreeMap<String, Origin> = BTreeMap::new();
+        let mut addressed = BTreeSet::new();
+        for assignment in assignments {
+            let Assignment { key, value, origin } = &assignment;
+            let Some(canonical) = self.assign(&assignment, &mut addressed) else { continue };
+            if let Some(before) = seen.insert(canonical, origin.clone()) {
+                let text =
+                    format!("{key} was given before ({before}); the last one, {value:?}, holds");
+                self.warn(&assignment, text);
+            }
+        }
+        addressed
+    }
+
+    /// A file that names listeners states them all, as EMQ's files do: a broker that was meant to listen on an inner
+    /// address only must not open 0.0.0.0:1883 besides.
+    fn file_states_listeners(&mut self, addressed: &BTreeSet<String>) {
+        if addressed.is_empty() {
+            return;
+        }
+        for (name, pending) in &mut self.listeners {
+            if !addressed.contains(name) && matches!(pending.address, Address::On(_)) {
+                pending.address = Address::Absent;
+            }
+        }
+    }
+
+    fn warn(&mut self, at: &Assignment, text: String) {
+        let Assignment { key, origin, .. } = at;
+        self.warnings.push(Warning { origin: origin.clone(), key: key.clone(), text });
+    }
+
+    fn renamed(&mut self, at: &Assignment, canonical: &str) {
+        self.warn(at, format!("{} is an older name of {canonical}", at.key));
+    }
+
+    /// Applies one assignment and gives the canonical key, or `None` if it had no effect.
+    fn assign(&mut self, at: &Assignment, addressed: &mut BTreeSet<String>) -> Option<String> {
+        let Assignment { key, value, origin } = at;
+        let found = keys().find(|known| known.name == key || known.aliases.contains(&key.as_str()));
+        if let Some(known) = found {
+            if known.name != key {
+                self.renamed(at, known.name);
+            }
+            if !(known.assign)(&mut self.settings, value, &known.kind) {
+                self.errors.push(bad_value(known, key, value, origin.clone()));
+                return None;
+            }
+            self.settings.origins.insert(known.name.to_owned(), origin.clone());
+            return Some(known.name.to_owned());
+        }
+        if let Some((name, option, old)) = split_listener(key) {
+            return self.assign_listener(at, (name, option, old), addressed);
+        }
+        let Some((group, reason)) = legacy::without_effect(key) else {
+            self.errors.push(unknown(key, origin.clone()));
+            return None;
+        };
+        match legacy::refusal(key, value) {
+            Some(reason) => self.refuse(at, reason.to_owned()),
+            None => self.ignore(at, group, reason),
+        }
+        None
+    }
+
+    fn assign_listener(
+        &mut self,
+        at: &Assignment,
+        (name, option, old): (&str, Option<&str>, bool),
+        addressed: &mut BTreeSet<String>,
+    ) -> Option<String> {
+        let Assignment { key, value, origin } = at;
+        let mut canonical = format!("listener.tcp.{name}");
+        let Some(option) = option else {
+            let address = match value.as_str() {
+                "off" | "false" => Some(Address::Off),
+                _ => parse_address(value).map(Address::On),
+            };
+            let Some(address) = address else {
+                self.errors.push(
+                    BadValue {
+                        origin: origin.clone(),
+                        key: key.clone(),
+                        given: value.clone(),
+                        allowed: ADDRESS_ALLOWED.to_owned(),
+                        example: ADDRESS_EXAMPLE.to_owned(),
+                    }
+                    .into(),
+                );
+                return None;
+            };
+            if old {
+                self.renamed(at, &canonical);
+            }
+            // The last line for a name holds, whichever of on and off it is.
+            if address == Address::Off {
+                addressed.remove(name);
+            } else {
+                addressed.insert(name.to_owned());
+            }
+            self.listeners.entry(name.to_owned()).or_default().address = address;
+            self.settings.origins.insert(canonical.clone(), origin.clone());
+            return Some(canonical);
+        };
+        if let Some(reason) = legacy::listener_refusal(option, value) {
+            self.refuse(at, reason.to_owned());
+            return None;
+        }
+        if let Some(reason) = legacy::listener_without_effect(option) {
+            self.ignore(at, format!("listener.tcp.*.{option}"), reason);
+            return None;
+        }
+        let Some(known) = find_option(option) else {
+            self.errors.push(unknown(key, origin.clone()));
+            return None;
+        };
+        canonical = format!("{canonical}.{}", known.name);
+        if old || known.name != option {
+            self.renamed(at, &canonical);
+        }
+        let pending = self.listeners.entry(name.to_owned()).or_default();
+        if !(known.assign)(&mut pending.options, value, &known.kind) {
+            self.errors.push(bad_value(known, key, value, origin.clone()));
+            return None;
+        }
+        pending.option.get_or_insert_with(|| (key.clone(), origin.clone()));
+        self.settings.origins.insert(canonical.clone(), origin.clone());
+        Some(canonical)
+    }
+
+    fn refuse(&mut self, at: &Assignment, reason: String) {
+        let Assignment { key, value, origin } = at.clone();
+        self.errors.push(Refused { origin, key, given: value, reason }.into());
+    }
+
+    fn ignore(&mut self, at: &Assignment, group: String, reason: &'static str) {
+        match self.ignored.iter_mut().find(|ignored| ignored.group == group) {
+            Some(ignored) => ignored.more += 1,
+            None => {
+                let first = (at.key.clone(), at.origin.clone());
+                self.ignored.push(Ignored { group, first, more: 0, reason });
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(Settings, Vec<Warning>), ConfigError> {
+        for ignored in std::mem::take(&mut self.ignored) {
+            let (key, origin) = ignored.first;
+            let more = match ignored.more {
+                0 => String::new(),
+                n => format!(" ({n} more of {})", ignored.group),
+            };
+            let text = format!("{key}{more} has no effect: {}", ignored.reason);
+            self.warnings.push(Warning { origin, key, text });
+        }
+        self.finish_listeners();
+        self.fit_pending_bytes();
+        self.errors.extend(check_watermarks(&self.settings).err());
+        self.check_receive_maximum();
+        match self.errors.len() {
+            0 => Ok((self.settings, self.warnings)),
+            1 => Err(self.errors.remove(0)),
+            _ => Err(ConfigError::Several(Problems(self.errors))),
+        }
+    }
+
+    fn finish_listeners(&mut self) {
+        let mut listeners: Vec<ListenerSettings> = Vec::new();
+        let names: Vec<&str> = self
+            .listeners
+            .iter()
+            .filter(|(_, pending)| matches!(pending.address, Address::On(_)))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let names = names.join(", ");
+        for (name, pending) in std::mem::take(&mut self.listeners) {
+            let is_default = DEFAULT_LISTENERS.iter().any(|(default, _)| *default == name);
+            match (pending.address, pending.option) {
+                (Address::On(address), _) => {
+                    self.check_address(&listeners, &name, address);
+                    listeners.push(ListenerSettings { name, address, options: pending.options });
+                }
+                (Address::Absent, Some((key, origin))) if is_default => {
+                    let text = format!(
+                        "{key} has no effect: the file names its listeners ({names}) and {name} is not among them"
+                    );
+                    self.warnings.push(Warning { origin, key, text });
+                }
+                (Address::Absent, Some((key, origin))) => {
+                    let hint = format!(
+                        ": there is no listener {name}; give listener.tcp.{name} = [address:]port (listeners: {names})"
+                    );
+                    self.errors.push(ConfigError::UnknownKey { origin, key, hint });
+                }
+                (Address::Absent | Address::Off, _) => {}
+            }
+        }
+        if listeners.is_empty() {
+            let text = "no listener is left: no client can connect".to_owned();
+            let key = "listener.tcp".to_owned();
+            self.warnings.push(Warning { origin: Origin::Default, key, text });
+        }
+        self.settings.listeners = listeners;
+    }
+
+    fn check_address(&mut self, others: &[ListenerSettings], name: &str, address: SocketAddr) {
+        let taken = others.iter().find(|other| other.address == address && address.port() != 0);
+        if let Some(other) = taken {
+            let key = format!("listener.tcp.{name}");
+            let origin = self.settings.origins.get(&key).cloned().unwrap_or_default();
+            let reason = format!("listener.tcp.{} has this address already", other.name);
+            let given = address.to_string();
+            self.errors.push(Refused { origin, key, given, reason }.into());
+        }
+    }
+
+    /// A connection must be able to hold the largest packet, else it could never be sent. Who raises the packet size
+    /// alone gets a bound that fits; who sets both is told.
+    fn fit_pending_bytes(&mut self) {
+        let key = "mqtt.conn.pending_bytes_max";
+        let MqttSettings { max_packet_size_bytes, .. } = self.settings.mqtt;
+        let least = usize::try_from(max_packet_size_bytes).unwrap_or(usize::MAX);
+        let bound = &mut self.settings.conn.pending_bytes_max;
+        if *bound >= least {
+            return;
+        }
+        match self.settings.origins.get(key) {
+            None => *bound = least.saturating_mul(2),
+            Some(origin) => self.errors.push(
+                Refused {
+                    origin: origin.clone(),
+                    key: key.to_owned(),
+                    given: bound.to_string(),
+                    reason: "it must be at least mqtt.max_packet_size".into(),
+                }
+                .into(),
+            ),
+        }
+    }
+
+    fn check_receive_maximum(&mut self) {
+        let Settings { mqtt, session, .. } = &self.settings;
+        if mqtt.receive_maximum <= session.max_awaiting_rel {
+            return;
+        }
+        let keys = ["mqtt.receive_maximum", "mqtt.session.max_awaiting_rel"];
+        let Some(origin) = keys.iter().find_map(|key| self.settings.origins.get(*key)) else {
+            return;
+        };
+        let text = format!(
+            "mqtt.receive_maximum ({}) is above mqtt.session.max_awaiting_rel ({}): a client of MQTT 5 that keeps to \
+             the first can be refused by the second",
+            mqtt.receive_maximum, session.max_awaiting_rel
+        );
+        self.warnings.push(Warning { origin: origin.clone(), key: keys[0].to_owned(), text });
+    }
+}
+
+fn check_watermarks(settings: &Settings) -> Result<(), ConfigError> {
+    let low = settings.mqueue.low_watermark_percent;
+    let high = settings.mqueue.high_watermark_percent;
+    if low < high {
+        return Ok(());
+    }
+    let keys = ["mqtt.mqueue.low_watermark", "mqtt.mqueue.high_watermark"];
+    let key = keys.into_iter().find(|key| settings.origins.contains_key(*key)).unwrap_or(keys[0]);
+    let given = if key == keys[0] { low } else { high };
+    Err(Refused {
+        origin: settings.origins.get(key).cloned().unwrap_or_default(),
+        key: key.to_owned(),
+        given: format!("{given}%"),
+        reason: format!("the low watermark ({low}%) must be below the high one ({high}%)"),
+    }
+    .into())
+}

@@ -1,0 +1,208 @@
+//! What may be asked of a node and what it answers: [`Action`] and [`ActionReply`] are the only way in.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use mqtt::{QoS, ReasonCode};
+use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
+
+use crate::listing::Pages;
+
+/// What the command line, the API and the `$SYS` publisher ask of a node.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// What runs here and since when. Answer: [`ActionReply::Broker`].
+    Broker,
+    /// Counts of what exists now and the most there was. Answer: [`ActionReply::Numbers`].
+    Stats,
+    /// Counters since the start. Answer: [`ActionReply::Numbers`].
+    Metrics,
+    /// The listeners. Answer: [`ActionReply::Listeners`].
+    Listeners,
+    /// Shards and connection slots. Answer: [`ActionReply::Capacity`].
+    Capacity,
+    /// The settings in force. Answer: [`ActionReply::Settings`].
+    Settings,
+    /// A listing in pages. Answer: [`ActionReply::Pages`].
+    List(Listing),
+    /// One connected client. Answer: [`ActionReply::Client`] or [`ActionReply::NotFound`].
+    ClientShow {
+        /// The client.
+        client_id: String,
+    },
+    /// Closes a client's connection and ends its session. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    ClientKick {
+        /// The client.
+        client_id: String,
+    },
+    /// One session. Answer: [`ActionReply::Session`] or [`ActionReply::NotFound`].
+    SessionShow {
+        /// The client the session belongs to.
+        client_id: String,
+    },
+    /// One filter. Answer: [`ActionReply::Route`] or [`ActionReply::NotFound`].
+    RouteShow {
+        /// The filter as subscribed.
+        filter: String,
+    },
+    /// Subscribes a session. Answer: [`ActionReply::Done`], [`ActionReply::NotFound`] or [`ActionReply::Refused`].
+    SubscriptionAdd {
+        /// The client the session belongs to.
+        client_id: String,
+        /// The filter.
+        filter: String,
+        /// The maximum `QoS`.
+        qos: QoS,
+    },
+    /// Ends a subscription. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    SubscriptionDel {
+        /// The client the session belongs to.
+        client_id: String,
+        /// The filter as subscribed.
+        filter: String,
+    },
+    /// Publishes a message through the normal routing. Answer: [`ActionReply::Done`] or [`ActionReply::Refused`].
+    Publish {
+        /// The topic name.
+        topic: String,
+        /// The payload.
+        payload: Bytes,
+        /// The `QoS`.
+        qos: QoS,
+        /// Whether it becomes the topic's retained message.
+        retain: bool,
+        /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
+        sys: bool,
+    },
+    /// Reads the file of access rules again and gives it to every shard. Answer: [`ActionReply::Done`].
+    AclReload,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// Connected clients.
+    Clients,
+    /// Sessions of a kind.
+    Sessions(SessionKind),
+    /// Filters that have a subscriber.
+    Routes,
+    /// Subscriptions of all sessions.
+    Subscriptions,
+    /// Subscriptions of one session; no page at all if there is no such session.
+    ClientSubscriptions {
+        /// The client the session belongs to.
+        client_id: String,
+    },
+}
+
+/// What a node answers.
+#[derive(Debug)]
+pub enum ActionReply {
+    /// Done.
+    Done,
+    /// There is no such client, session or filter.
+    NotFound,
+    /// Not done, with the reason in the protocol's terms.
+    Refused(ReasonCode),
+    /// The broker.
+    Broker(BrokerInfo),
+    /// Named numbers in order of the name.
+    Numbers(Vec<(&'static str, u64)>),
+    /// The listeners.
+    Listeners(Vec<ListenerInfo>),
+    /// Shards and connection slots.
+    Capacity(Capacity),
+    /// The settings in force.
+    Settings(Vec<SettingInfo>),
+    /// A listing; pages come as they are asked for.
+    Pages(Pages),
+    /// One client.
+    Client(Box<ClientRow>),
+    /// One session.
+    Session(Box<SessionRow>),
+    /// One route.
+    Route(RouteInfo),
+}
+
+/// What runs here and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerInfo {
+    /// Name of the node, `ringmq@127.0.0.1`.
+    pub node: String,
+    /// What it is.
+    pub sysdescr: &'static str,
+    /// Version of the broker.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Now.
+    pub unix_s: u64,
+    /// Number of shards.
+    pub shards: usize,
+}
+
+/// A listener of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// Protocol and transport, `mqtt:tcp`.
+    pub protocol: &'static str,
+    /// Name in the settings.
+    pub name: String,
+    /// Address it is bound to.
+    pub address: SocketAddr,
+    /// Number of accepting sockets: one for each shard.
+    pub acceptors: usize,
+    /// Most clients at a time.
+    pub max_clients: u64,
+    /// Clients now.
+    pub current_clients: u64,
+    /// How many connections ended for which reason, in order of the name.
+    pub shutdown_count: Vec<(&'static str, u64)>,
+}
+
+/// Room of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Number of shards.
+    pub shards: usize,
+    /// Open connections.
+    pub connections: u64,
+    /// Direct descriptor slots of all shards.
+    pub connection_slots: u64,
+}
+
+/// A setting in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingInfo {
+    /// Key.
+    pub key: String,
+    /// Value as text.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: String,
+    /// What it is for.
+    pub doc: String,
+}
+
+/// A filter and the nodes that have a subscriber of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The filter with its prefix.
+    pub filter: String,
+    /// Names of the nodes.
+    pub nodes: Vec<String>,
+}
+
+/// Rows of one page of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Clients.
+    Clients(Vec<ClientRow>),
+    /// Sessions.
+    Sessions(Vec<SessionRow>),
+    /// Routes.
+    Routes(Vec<RouteInfo>),
+    /// Subscriptions.
+    Subscriptions(Vec<SubscriptionRow>),
+}

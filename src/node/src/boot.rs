@@ -1,0 +1,274 @@
+//! Boot order: access rules, kernel probe, listeners, mesh, shards. Whatever fails, nothing is left half-started.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+
+use config::Settings;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use displaydoc::Display;
+use metrics::ShardMetrics;
+use nix::time::{ClockId, clock_gettime};
+use reactor::{
+    BoundListener, Features, ListenerError, ProbeError, ProbeReport, Reactor, ReactorSettings,
+    ReactorSetup, RingTable, ShardThread, StartError, WakeHandle,
+};
+use ring::Mesh;
+use session::acl::Acl;
+use shard::{Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use thiserror::Error;
+
+use crate::acl::{self, AclFileError};
+use crate::action::ListenerInfo;
+use crate::core::ShardCore;
+use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
+use crate::stats::Stats;
+
+/// Completions of a tick may be many times the submissions: multishot operations make many.
+const COMPLETIONS_PER_SUBMISSION: u32 = 8;
+
+/// The kernel's bound of a completion queue.
+const COMPLETION_ENTRIES_MAX: u32 = 65_536;
+
+/// Why a node did not start.
+#[derive(Debug, Display, Error)]
+pub enum NodeError {
+    /// {0}
+    Acl(#[from] AclFileError),
+    /// {0}
+    Probe(#[from] ProbeError),
+    /// {0}
+    Listener(#[from] ListenerError),
+    /// {0}
+    Start(#[from] StartError),
+    /// cannot read the clock: {0}
+    Clock(io::Error),
+    /// cannot start a thread: {0}; raise the limit of processes (ulimit -u)
+    Thread(io::Error),
+}
+
+/// A node whose shards run.
+pub(crate) struct Booted {
+    pub probe_line: String,
+    pub listeners: Vec<ListenerInfo>,
+    pub connection_slots: u64,
+    pub links: Links,
+    pub replies: Receiver<(u64, Reply)>,
+    pub stats: Stats,
+    pub threads: Vec<ShardThread>,
+}
+
+/// What all shards of a node have in common.
+struct Common {
+    settings: Arc<Settings>,
+    acl: Arc<Acl>,
+    listener_clients: Arc<[ListenerClients]>,
+    replies: Sender<(u64, Reply)>,
+    table: Arc<RingTable>,
+    reactor: ReactorSettings,
+    features: Features,
+    seed: u64,
+    now: Now,
+}
+
+impl Doorbell for WakeHandle {
+    fn ring(&self) {
+        self.wake();
+    }
+}
+
+/// Starts the shards and waits until all of them are up.
+pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
+    let acl = Arc::new(acl::load(settings)?);
+    reactor::raise_open_files();
+    let cpus = reactor::available_cpus();
+    let shards = shard_count(settings, cpus.len());
+    let report = reactor::probe(shards)?;
+    let bound = reactor::bind_all(&settings.listeners, shards)?;
+    let listeners = listener_infos(settings, &bound);
+    if listeners.is_empty() {
+        log::warn!("no listener is set: no client can connect");
+    }
+    let (replies_in, replies) = bounded(replies_max(shards));
+    let clients = settings.listeners.iter().map(|l| ListenerClients::new(l.options.max_clients));
+    let common = Common {
+        settings: Arc::clone(settings),
+        acl,
+        listener_clients: clients.collect(),
+        replies: replies_in,
+        table: Arc::new(RingTable::new(shards)),
+        reactor: reactor_settings(settings),
+        features: report.features,
+        seed: RandomState::new().hash_one(std::process::id()),
+        now: now()?,
+    };
+    let mut ends: Vec<(Sender<Command>, Box<dyn Doorbell>)> = Vec::with_capacity(shards);
+    let mut threads = Vec::with_capacity(shards);
+    let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect();
+    for (endpoint, sockets) in mesh(settings, shards).into_iter().zip(bound) {
+        let index = endpoint.id().index();
+        let (commands_in, commands) = bounded(COMMANDS_MAX);
+        let cpu = cpus[index % cpus.len()];
+        let thread = common.spawn(endpoint, sockets, commands, &metrics[index], cpu)?;
+        ends.push((commands_in, Box::new(thread.wake.clone())));
+        threads.push(thread);
+    }
+    common.table.wait_up()?;
+    let counters = threads.iter().map(|thread| Arc::clone(&thread.counters)).collect();
+    Ok(Booted {
+        probe_line: report.to_string(),
+        connection_slots: connection_slots(settings, &report),
+        listeners,
+        links: Links::new(ends),
+        replies,
+        stats: Stats::new(metrics, counters),
+        threads,
+    })
+}
+
+impl Common {
+    fn spawn(
+        &self,
+        mesh: MeshEndpoint,
+        listeners: Vec<BoundListener>,
+        commands: Receiver<Command>,
+        metrics: &Arc<ShardMetrics>,
+        cpu: usize,
+    ) -> Result<ShardThread, StartError> {
+        let (id, waker) = (mesh.id(), mesh.waker());
+        let setup = ShardSetup {
+            id,
+            settings: Arc::clone(&self.settings),
+            mesh,
+            metrics: Arc::clone(metrics),
+            acl: Arc::clone(&self.acl),
+            listeners: Arc::clone(&self.listener_clients),
+            replies: self.replies.clone(),
+            seed: self.seed,
+            now: self.now,
+        };
+        Reactor::spawn(ReactorSetup {
+            id,
+            cpu,
+            build: Box::new(move || ShardCore(Shard::new(setup))),
+            listeners,
+            table: Arc::clone(&self.table),
+            commands,
+            waker,
+            settings: self.reactor.clone(),
+            features: self.features,
+        })
+    }
+}
+
+/// The setting, or one shard for each CPU.
+fn shard_count(settings: &Settings, cpus: usize) -> usize {
+    match usize::from(settings.node.shards) {
+        0 => cpus.clamp(1, ring::SHARDS_MAX),
+        shards => shards,
+    }
+}
+
+fn mesh(settings: &Settings, shards: usize) -> Vec<MeshEndpoint> {
+    let default = ring::default_capacity(shards);
+    let chosen = |setting: u32, default: usize| match setting {
+        0 => default,
+        // No pointer is narrower than 32 bits where io_uring is.
+        capacity => usize::try_from(capacity).unwrap_or(default),
+    };
+    let data = chosen(settings.mesh.data_capacity, default.data);
+    Mesh::build(shards, data, chosen(settings.mesh.control_capacity, default.control))
+}
+
+fn reactor_settings(settings: &Settings) -> ReactorSettings {
+    let entries = settings.reactor.ring_entries;
+    ReactorSettings {
+        submission_entries: entries,
+        completion_entries: (entries * COMPLETIONS_PER_SUBMISSION)
+            .min(COMPLETION_ENTRIES_MAX)
+            .max(entries),
+        connections_max: Some(settings.reactor.descriptors).filter(|most| *most > 0),
+        buffers: settings.reactor.recv_buffers,
+        buffer_bytes: settings.reactor.recv_buffer_size_bytes,
+        tick_bytes_max: u32::try_from(settings.conn.tick_bytes_max).unwrap_or(u32::MAX),
+        spin_us: settings.reactor.spin_us,
+        multishot_accept: settings.reactor.multishot_accept,
+        ..ReactorSettings::default()
+    }
+}
+
+/// Descriptor slots of all shards together.
+fn connection_slots(settings: &Settings, report: &ProbeReport) -> u64 {
+    let most = match settings.reactor.descriptors {
+        0 => report.open_files,
+        descriptors => report.open_files.min(u64::from(descriptors)),
+    };
+    most * u64::try_from(report.shards).unwrap_or(u64::MAX)
+}
+
+fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<ListenerInfo> {
+    let first_shard = bound.first().map(Vec::as_slice).unwrap_or_default();
+    settings
+        .listeners
+        .iter()
+        .zip(first_shard)
+        .map(|(listener, socket)| ListenerInfo {
+            protocol: "mqtt:tcp",
+            name: listener.name.clone(),
+            // The real port, if the settings leave it to the kernel.
+            address: socket.address,
+            acceptors: bound.len(),
+            max_clients: u64::from(listener.options.max_clients),
+            current_clients: 0,
+            shutdown_count: Vec::new(),
+        })
+        .collect()
+}
+
+/// This instant, on the clocks the reactors read.
+fn now() -> Result<Now, NodeError> {
+    let read_ms = |clock| {
+        let time = clock_gettime(clock).map_err(|errno| NodeError::Clock(errno.into()))?;
+        let ms = time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000;
+        Ok::<u64, NodeError>(u64::try_from(ms).unwrap_or(0))
+    };
+    Ok(Now {
+        mono_ms: read_ms(ClockId::CLOCK_MONOTONIC)?,
+        unix_ms: read_ms(ClockId::CLOCK_REALTIME)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn shards_are_set_or_one_for_each_cpu() {
+        let mut settings = Settings::default();
+        assert_eq!(shard_count(&settings, 3), 3);
+        assert_eq!(shard_count(&settings, 1_000), ring::SHARDS_MAX);
+        settings.node.shards = 8;
+        assert_eq!(shard_count(&settings, 3), 8);
+    }
+
+    #[test]
+    fn default_settings_give_a_ring_the_kernel_takes() {
+        let reactor = reactor_settings(&Settings::default());
+        assert!(reactor.completion_entries >= reactor.submission_entries);
+        assert!(reactor.completion_entries <= COMPLETION_ENTRIES_MAX);
+        assert_eq!(reactor.connections_max, None);
+        assert_eq!(shard_ids(&mesh(&Settings::default(), 3)), [0, 1, 2]);
+    }
+
+    fn shard_ids(mesh: &[MeshEndpoint]) -> Vec<usize> {
+        mesh.iter().map(|endpoint| endpoint.id()).map(ShardId::index).collect()
+    }
+
+    #[test]
+    fn the_clocks_run() {
+        let now = now().unwrap();
+        assert!(now.mono_ms > 0 && now.unix_ms > now.mono_ms);
+    }
+}

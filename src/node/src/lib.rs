@@ -1,0 +1,26 @@
+//! A node: the shards, the mesh between them, and the one way in for everything that is asked of them.
+//!
+//! [`Node::start`] probes the kernel, binds every listener, builds the mesh, starts the shards and waits until all of them accept;
+//! what fails leaves nothing half-started. [`Node::perform`] takes one [`Action`] and gives one [`ActionReply`]: the admin socket,
+//! the `$SYS` publisher and what comes later have no other way to the shards. Listings come in pages that are asked of the
+//! shards only as they are read.
+#![forbid(unsafe_code)]
+
+mod acl;
+mod action;
+mod boot;
+mod core;
+mod links;
+mod listing;
+mod node;
+mod stats;
+
+pub use acl::AclFileError;
+pub use action::{
+    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, Rows, SettingInfo,
+};
+pub use boot::NodeError;
+pub use links::LinkError;
+pub use listing::Pages;
+pub use node::{ActionError, Node, SYSDESCR, VERSION};
+pub use ring::SHARDS_MAX;

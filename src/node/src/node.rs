@@ -1,0 +1,317 @@
+//! The node: what was booted, and the one way in for everything that is asked of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use config::Settings;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use displaydoc::Display;
+use mqtt::ReasonCode;
+use reactor::ShardThread;
+use ring::ShardId;
+use shard::command::{Reply, Request};
+use thiserror::Error;
+
+use crate::acl::{self, AclFileError};
+use crate::action::{
+    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, SettingInfo,
+};
+use crate::boot::{self, Booted, NodeError};
+use crate::links::{LinkError, Links};
+use crate::listing::Pages;
+use crate::stats::Stats;
+
+/// Version of the broker.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the broker is.
+pub const SYSDESCR: &str = "RingMQ MQTT Broker";
+
+/// Time a shard has for one command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is left of the time of a shutdown for the threads to end, after the shards have had theirs.
+const JOIN_TIME: Duration = Duration::from_millis(500);
+
+/// Pause between two looks at threads that end.
+const JOIN_POLL: Duration = Duration::from_millis(2);
+
+/// How often the most there was is looked at.
+const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why an action was not done.
+#[derive(Debug, Display, Error)]
+pub enum ActionError {
+    /// {0}
+    Link(#[from] LinkError),
+    /// {0}
+    Acl(#[from] AclFileError),
+}
+
+/// A running node.
+pub struct Node {
+    settings: Arc<Settings>,
+    links: Arc<Links>,
+    stats: Arc<Stats>,
+    probe_line: String,
+    listeners: Vec<ListenerInfo>,
+    connection_slots: u64,
+    started: Instant,
+    threads: Mutex<Vec<ShardThread>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.settings.node.name)
+            .field("shards", &self.links.shards())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Starts a node; returns when every shard accepts connections.
+    ///
+    /// # Errors
+    /// [`NodeError`]: the machine, a setting or an address does not allow it; nothing is left running.
+    pub fn start(settings: Settings) -> Result<Node, NodeError> {
+        let settings = Arc::new(settings);
+        let booted = boot::boot(&settings)?;
+        let Booted { probe_line, listeners, connection_slots, links, replies, stats, threads } =
+            booted;
+        let (links, stats) = (Arc::new(links), Arc::new(stats));
+        let keeper = (Arc::clone(&links), Arc::clone(&stats));
+        thread::Builder::new()
+            .name("ringmq-replies".to_owned())
+            .spawn(move || keep(&keeper.0, &keeper.1, &replies))
+            .map_err(NodeError::Thread)?;
+        Ok(Node {
+            settings,
+            links,
+            stats,
+            probe_line,
+            listeners,
+            connection_slots,
+            started: Instant::now(),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// The kernel, the features found, the shards and the limits, in one line.
+    #[must_use]
+    pub fn probe_line(&self) -> String {
+        self.probe_line.clone()
+    }
+
+    /// A line for each listener (SEED-CLI-64).
+    #[must_use]
+    pub fn listener_lines(&self) -> Vec<String> {
+        let line = |listener: &ListenerInfo| {
+            format!(
+                "mqtt listen on {} with {} shard{}.",
+                listener.address,
+                listener.acceptors,
+                if listener.acceptors == 1 { "" } else { "s" }
+            )
+        };
+        self.listeners.iter().map(line).collect()
+    }
+
+    /// Number of shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.links.shards()
+    }
+
+    /// Does one thing and waits for its end. Never call it on a thread that must not wait.
+    ///
+    /// # Errors
+    /// [`ActionError`] if a shard does not answer or the node shuts down, or a file cannot be read.
+    pub fn perform(&self, action: Action) -> Result<ActionReply, ActionError> {
+        Ok(match action {
+            Action::Broker => ActionReply::Broker(self.broker()),
+            Action::Stats => ActionReply::Numbers(self.stats.stats()),
+            Action::Metrics => ActionReply::Numbers(self.stats.metrics()),
+            Action::Settings => ActionReply::Settings(self.settings()),
+            Action::Listeners => ActionReply::Listeners(self.listeners()?),
+            Action::Capacity => {
+                let listeners = self.listeners()?;
+                ActionReply::Capacity(Capacity {
+                    shards: self.links.shards(),
+                    connections: listeners.iter().map(|listener| listener.current_clients).sum(),
+                    connection_slots: self.connection_slots,
+                })
+            }
+            Action::List(listing) => ActionReply::Pages(self.pages(listing)),
+            Action::AclReload => {
+                let acl = Arc::new(acl::load(&self.settings)?);
+                self.links.ask_all(&Request::AclReload(acl), COMMAND_TIMEOUT)?;
+                ActionReply::Done
+            }
+            Action::RouteShow { filter } => self.route(filter)?,
+            Action::ClientShow { client_id } => {
+                self.at_home(client_id, |client_id| Request::ClientShow { client_id })?
+            }
+            Action::ClientKick { client_id } => {
+                self.at_home(client_id, |client_id| Request::ClientKick { client_id })?
+            }
+            Action::SessionShow { client_id } => {
+                self.at_home(client_id, |client_id| Request::SessionShow { client_id })?
+            }
+            Action::SubscriptionAdd { client_id, filter, qos } => {
+                self.at_home(client_id, |client_id| Request::SubscriptionAdd {
+                    client_id,
+                    filter,
+                    qos,
+                })?
+            }
+            Action::SubscriptionDel { client_id, filter } => {
+                self.at_home(client_id, |client_id| Request::SubscriptionDel { client_id, filter })?
+            }
+            Action::Publish { topic, payload, qos, retain, sys } => {
+                // The topic's home keeps its retained message.
+                let home = self.home(&topic);
+                let request = Request::Publish { topic, payload, qos, retain, sys };
+                answer(self.links.ask(home, request, COMMAND_TIMEOUT)?)
+            }
+        })
+    }
+
+    /// Ends the node: the listeners close, clients of MQTT 5 are told (reason 0x8B), what waits in outboxes is sent, wills that are
+    /// due are published; all within `grace`, whatever clients do. Returns how many connections were still open then.
+    pub fn shutdown(&self, grace: Duration) -> u64 {
+        let deadline = Instant::now() + grace;
+        let shard_grace = grace.saturating_sub(JOIN_TIME);
+        let grace_ms = u32::try_from(shard_grace.as_millis()).unwrap_or(u32::MAX);
+        let request = Request::Shutdown { reason: ReasonCode::ServerShuttingDown, grace_ms };
+        let left = match self.links.ask_all(&request, grace) {
+            Ok(replies) => replies
+                .into_iter()
+                .map(|reply| match reply {
+                    Reply::ShutDown { left } => u64::from(left),
+                    other => unreachable!("a shutdown was asked for, the shard answered {other:?}"),
+                })
+                .sum(),
+            Err(error) => {
+                log::warn!("shutdown: {error}");
+                0
+            }
+        };
+        self.links.stop();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        while Instant::now() < deadline && !threads.iter().all(ShardThread::is_finished) {
+            thread::sleep(JOIN_POLL);
+        }
+        threads.drain(..).filter(ShardThread::is_finished).for_each(ShardThread::join);
+        left
+    }
+
+    fn home(&self, key: &str) -> ShardId {
+        router::home(router::slot(key.as_bytes()), self.links.shards())
+    }
+
+    /// Asks the one shard that has all about a client.
+    fn at_home(
+        &self,
+        client_id: String,
+        request: impl FnOnce(String) -> Request,
+    ) -> Result<ActionReply, LinkError> {
+        let home = self.home(&client_id);
+        Ok(answer(self.links.ask(home, request(client_id), COMMAND_TIMEOUT)?))
+    }
+
+    fn pages(&self, listing: Listing) -> Pages {
+        let home = match &listing {
+            Listing::ClientSubscriptions { client_id } => self.home(client_id),
+            _ => ShardId::new(0),
+        };
+        Pages::new(Arc::clone(&self.links), self.settings.node.name.clone(), listing, home)
+    }
+
+    fn route(&self, filter: String) -> Result<ActionReply, LinkError> {
+        let replies = self.links.ask_all(&Request::RouteShow { filter }, COMMAND_TIMEOUT)?;
+        let found = replies.into_iter().find_map(|reply| match reply {
+            Reply::Route(row) => row,
+            other => unreachable!("a route was asked for, the shard answered {other:?}"),
+        });
+        Ok(found.map_or(ActionReply::NotFound, |row| {
+            let nodes = vec![self.settings.node.name.clone()];
+            ActionReply::Route(RouteInfo { filter: row.filter, nodes })
+        }))
+    }
+
+    fn broker(&self) -> BrokerInfo {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        BrokerInfo {
+            node: self.settings.node.name.clone(),
+            sysdescr: SYSDESCR,
+            version: VERSION,
+            uptime_s: self.started.elapsed().as_secs(),
+            unix_s: now.as_secs(),
+            shards: self.links.shards(),
+        }
+    }
+
+    fn settings(&self) -> Vec<SettingInfo> {
+        let info = |entry: config::Entry| SettingInfo {
+            key: entry.key,
+            value: entry.value,
+            origin: entry.origin.to_string(),
+            doc: entry.doc,
+        };
+        self.settings.entries().into_iter().map(info).collect()
+    }
+
+    fn listeners(&self) -> Result<Vec<ListenerInfo>, LinkError> {
+        let replies = self.links.ask_all(&Request::ListenerCounts, COMMAND_TIMEOUT)?;
+        let rows = replies.into_iter().flat_map(|reply| match reply {
+            Reply::Listeners(rows) => rows,
+            other => unreachable!("listeners were asked for, the shard answered {other:?}"),
+        });
+        let mut listeners = self.listeners.clone();
+        for row in rows {
+            let listener = &mut listeners[usize::from(row.listener.0)];
+            listener.current_clients += u64::from(row.current_clients);
+            for (reason, count) in row.shutdown_count {
+                let counts = &mut listener.shutdown_count;
+                match counts.binary_search_by_key(&reason, |(name, _)| name) {
+                    Ok(place) => counts[place].1 += count,
+                    Err(place) => counts.insert(place, (reason, count)),
+                }
+            }
+        }
+        Ok(listeners)
+    }
+}
+
+/// What a shard's reply means to who asked.
+fn answer(reply: Reply) -> ActionReply {
+    match reply {
+        Reply::Done | Reply::Published { .. } => ActionReply::Done,
+        Reply::NotFound | Reply::Client(None) | Reply::Session(None) => ActionReply::NotFound,
+        Reply::Refused(reason) => ActionReply::Refused(reason),
+        Reply::Client(Some(row)) => ActionReply::Client(row),
+        Reply::Session(Some(row)) => ActionReply::Session(row),
+        other => unreachable!("no command for one client is answered {other:?}"),
+    }
+}
+
+/// Gives replies to who waits for them, and each second looks at what there is, for the most there was.
+fn keep(links: &Links, stats: &Stats, replies: &Receiver<(u64, Reply)>) {
+    let mut look_at = Instant::now() + KEEPER_INTERVAL;
+    loop {
+        match replies.recv_deadline(look_at) {
+            Ok((token, reply)) => links.resolve(token, reply),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let now = Instant::now();
+        if now >= look_at {
+            stats.look();
+            look_at = now + KEEPER_INTERVAL;
+        }
+    }
+    // Every shard's sender is gone: no reply will come.
+    links.stop();
+}

@@ -1,0 +1,321 @@
+//! Receiving and sending of one connection.
+//!
+//! One multishot receive and one send at most are in flight per connection. Bytes are handed to the shard in place, in
+//! order. A connection that has used up its share of a tick is *held*: what still comes for it waits in its buffers for
+//! the next tick, and its receive is ended until then, so what waits is bounded.
+
+use io_uring::{cqueue, opcode, squeue, types};
+use shard::{ConnectionId, GENERATION_MASK, Outgoing, ReceiveEnd};
+
+use crate::buffers;
+use crate::core::Core;
+use crate::counters::ReactorCounter;
+use crate::driver::Driver;
+use crate::ops::{Op, Tag};
+use crate::sends::Progress;
+use crate::slots::{
+    ARMED, CANCELLING, ENDED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED,
+};
+
+/// Something of a held connection that waits for the next tick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Held {
+    /// Received bytes.
+    Bytes {
+        /// Whose.
+        id: ConnectionId,
+        /// In which buffer.
+        buffer: u16,
+        /// How many.
+        len: u32,
+    },
+    /// The end of the receive.
+    End {
+        /// Whose.
+        id: ConnectionId,
+        /// Why.
+        end: ReceiveEnd,
+    },
+}
+
+impl Held {
+    /// Whose it is.
+    pub(crate) const fn id(&self) -> ConnectionId {
+        match self {
+            Self::Bytes { id, .. } | Self::End { id, .. } => *id,
+        }
+    }
+}
+
+impl<C: Core> Driver<C> {
+    /// The shard wants to receive from a connection, or to receive again.
+    pub(crate) fn start_receive(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.live(id) else { return };
+        slot.set(STARTED);
+        slot.clear(PAUSED);
+        self.arm_receive(id.index);
+    }
+
+    /// The shard wants no bytes for now. What comes before the kernel has stopped is still handed in.
+    pub(crate) fn pause_receive(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.live(id) else { return };
+        slot.set(PAUSED);
+        self.cancel_receive(id.index);
+    }
+
+    /// Arms the receive if one is wanted and none is armed.
+    pub(crate) fn arm_receive(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if !slot.wants_receive() {
+            return;
+        }
+        slot.set(ARMED);
+        let tag = Tag::new(Op::Receive, slot.generation, index);
+        let entry = opcode::RecvMulti::new(types::Fixed(index), buffers::GROUP).build();
+        // SAFETY: the entry points to no memory; the kernel picks buffers of the registered group.
+        unsafe { self.port.push(&entry.user_data(tag.0)) };
+    }
+
+    /// Tells an armed receive to end.
+    pub(crate) fn cancel_receive(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index) else { return };
+        if slot.has(ARMED) && !slot.has(CANCELLING) {
+            slot.set(CANCELLING);
+            let tag = Tag::new(Op::Receive, slot.generation, index);
+            self.cancel(tag);
+        }
+    }
+
+    /// Cancels the operation with this tag; its own completion tells when it has ended.
+    pub(crate) fn cancel(&mut self, tag: Tag) {
+        let entry = opcode::AsyncCancel::new(tag.0)
+            .build()
+            .user_data(Tag::new(Op::Ignored, 0, 0).0)
+            .flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the entry points to no memory.
+        unsafe { self.port.push_uncounted(&entry) };
+    }
+
+    /// A receive gave bytes, or ended.
+    #[inline]
+    pub(crate) fn on_receive(&mut self, core: &mut C, tag: Tag, result: i32, flags: u32) {
+        let id = tag.connection();
+        let buffer = cqueue::buffer_select(flags);
+        let ended = !cqueue::more(flags);
+        if ended {
+            self.port.completed();
+        }
+        let slot = self.slots.get(id.index).expect("a receive is in flight for used slots only");
+        assert_eq!(
+            slot.generation & GENERATION_MASK,
+            id.generation,
+            "a slot is not freed while its receive is in flight"
+        );
+        if ended {
+            slot.clear(ARMED | CANCELLING);
+        }
+        match (u32::try_from(result), buffer) {
+            (Ok(len @ 1..), Some(buffer)) => self.take_bytes(core, id, buffer, len),
+            (Ok(_), buffer) => {
+                if let Some(buffer) = buffer {
+                    self.buffers.release(buffer);
+                }
+                self.take_end(core, id, ReceiveEnd::PeerClosed);
+            }
+            (Err(_), _) => match -result {
+                // Back-pressure: the buffers are back before the next submission.
+                libc::ENOBUFS => self.counters.add(ReactorCounter::ReceiveNoBuffers, 1),
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                errno => self.take_end(core, id, ReceiveEnd::Failed(errno)),
+            },
+        }
+        if ended {
+            self.arm_receive(id.index);
+            self.settle(core, id.index);
+        }
+    }
+
+    /// Bytes came: hand them in, keep them for the next tick, or drop them.
+    #[inline]
+    fn take_bytes(&mut self, core: &mut C, id: ConnectionId, buffer: u16, len: u32) {
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        match slot.phase {
+            Phase::Open => {
+                let share_used = slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
+                if slot.has(HELD) || share_used {
+                    self.hold(id, Held::Bytes { id, buffer, len });
+                } else {
+                    self.hand_in(core, id, buffer, len);
+                }
+            }
+            Phase::Moving => self.hand_in(core, id, buffer, len),
+            _ => self.buffers.release(buffer),
+        }
+    }
+
+    /// Gives bytes to the shard and the buffer back.
+    #[inline]
+    fn hand_in(&mut self, core: &mut C, id: ConnectionId, buffer: u16, len: u32) {
+        let tick = self.tick;
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        if slot.phase == Phase::Open {
+            let before = if slot.tick == tick { slot.tick_bytes } else { 0 };
+            slot.tick = tick;
+            slot.tick_bytes = before.saturating_add(len);
+        }
+        core.received(id, self.buffers.received(buffer, len));
+        self.buffers.release(buffer);
+    }
+
+    /// No more bytes will come.
+    fn take_end(&mut self, core: &mut C, id: ConnectionId, end: ReceiveEnd) {
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        slot.set(ENDED);
+        match slot.phase {
+            Phase::Open if slot.has(HELD) => self.held.push_back(Held::End { id, end }),
+            Phase::Open => core.receive_ended(id, end),
+            // The peer has closed its side too: nothing is left to wait for.
+            Phase::LingerDrain => self.abort(core, id.index),
+            // A connection that moves meets its end again on its new shard.
+            _ => {}
+        }
+    }
+
+    /// Keeps bytes for the next tick.
+    fn hold(&mut self, id: ConnectionId, held: Held) {
+        self.held.push_back(held);
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        if !slot.has(HELD) {
+            slot.set(HELD);
+            self.counters.add(ReactorCounter::ReceiveShareUsed, 1);
+            self.cancel_receive(id.index);
+        }
+    }
+
+    /// Hands in what waited for this tick, each connection its share; the rest keeps its order.
+    pub(crate) fn release_held(&mut self, core: &mut C) {
+        for _ in 0..self.held.len() {
+            let held = self.held.pop_front().expect("counted");
+            let id = held.id();
+            let tick = self.tick;
+            let open = self.slots.live(id).filter(|slot| slot.phase == Phase::Open);
+            let Some(slot) = open else {
+                if let Held::Bytes { buffer, .. } = held {
+                    self.buffers.release(buffer);
+                }
+                continue;
+            };
+            let share_used = slot.tick == tick && slot.tick_bytes >= self.settings.tick_bytes_max;
+            match held {
+                _ if share_used => {
+                    slot.set(HELD);
+                    self.held.push_back(held);
+                }
+                Held::Bytes { buffer, len, .. } => {
+                    // What follows of this connection in the queue sets it again, if it may not be handed in.
+                    slot.clear(HELD);
+                    self.hand_in(core, id, buffer, len);
+                    self.unheld.push(id);
+                }
+                Held::End { end, .. } => {
+                    slot.clear(HELD);
+                    core.receive_ended(id, end);
+                }
+            }
+        }
+        while let Some(id) = self.unheld.pop() {
+            if self.slots.live(id).is_some() {
+                self.arm_receive(id.index);
+            }
+        }
+    }
+
+    /// Hands in all that waits of one connection; it moves.
+    pub(crate) fn release_held_of(&mut self, core: &mut C, id: ConnectionId) {
+        for _ in 0..self.held.len() {
+            let held = self.held.pop_front().expect("counted");
+            match held {
+                _ if held.id() != id => self.held.push_back(held),
+                Held::Bytes { buffer, len, .. } => self.hand_in(core, id, buffer, len),
+                Held::End { .. } => {}
+            }
+        }
+    }
+
+    /// A connection has something to send.
+    #[inline]
+    pub(crate) fn flush(&mut self, core: &mut C, id: ConnectionId) {
+        let Some(slot) = self.slots.live(id) else { return };
+        if !matches!(slot.phase, Phase::Open | Phase::LingerSend) {
+            return;
+        }
+        if slot.has(SENDING) {
+            slot.set(FLUSH_DUE);
+            return;
+        }
+        self.send_next(core, id);
+    }
+
+    /// Submits what the shard has to send, if anything. True: a send is in flight.
+    pub(crate) fn send_next(&mut self, core: &mut C, id: ConnectionId) -> bool {
+        while let Some(outgoing) = core.take_outgoing(id) {
+            let total = outgoing.len();
+            if total == 0 {
+                self.again = true;
+                core.sent(id, outgoing, Ok(()));
+                continue;
+            }
+            self.submit_send(id, outgoing, total);
+            return true;
+        }
+        false
+    }
+
+    /// Submits one send.
+    #[inline]
+    fn submit_send(&mut self, id: ConnectionId, outgoing: Outgoing, total: usize) {
+        let number = self.sends.start(id, outgoing, total);
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        slot.set(SENDING);
+        slot.operation = number;
+        let entry = self.sends.operation(number);
+        // SAFETY: the entry's buffers stay in `sends` until the completion.
+        unsafe { self.port.push(&entry) };
+    }
+
+    /// A send completed.
+    #[inline]
+    pub(crate) fn on_send(&mut self, core: &mut C, tag: Tag, result: i32) {
+        self.port.completed();
+        let id = tag.connection();
+        let slot = self.slots.get(id.index).expect("a send is in flight for used slots only");
+        assert!(
+            slot.has(SENDING) && slot.generation & GENERATION_MASK == id.generation,
+            "a slot is not freed while its send is in flight"
+        );
+        let number = slot.operation;
+        let go_on = slot.phase != Phase::Abort;
+        let (outgoing, result) = match self.sends.completed(number, result, go_on) {
+            Progress::Short => {
+                self.counters.add(ReactorCounter::SendsContinued, 1);
+                let entry = self.sends.operation(number);
+                // SAFETY: as for the first part.
+                unsafe { self.port.push(&entry) };
+                return;
+            }
+            Progress::Done(outgoing, result) => (outgoing, result),
+        };
+        let flush = slot.has(FLUSH_DUE);
+        slot.clear(SENDING | FLUSH_DUE);
+        slot.operation = NONE;
+        let phase = slot.phase;
+        core.sent(id, outgoing, result);
+        match phase {
+            Phase::Open if flush => self.flushes.push(id),
+            Phase::LingerSend if result.is_ok() => self.linger_on(core, id),
+            Phase::LingerSend => self.abort(core, id.index),
+            Phase::Abort | Phase::Moving => self.settle(core, id.index),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! One core's loop: enter, completions into the shard, inboxes, timers, effects, enter.
+//!
+//! The driver waits in its own ring and nowhere else. Everything it borrows from the shard is borrowed for one tick.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use io_uring::{cqueue, opcode, types};
+use ring::{ShardId, ShardSet};
+use shard::{ConnectionId, Effect, ListenerId, Now};
+
+use crate::ReactorSettings;
+use crate::accept::Accepts;
+use crate::buffers::Buffers;
+use crate::clock::{Clock, monotonic_ns};
+use crate::closing::Deadlines;
+use crate::connection_io::Held;
+use crate::core::Core;
+use crate::counters::{ReactorCounter, ReactorCounters};
+use crate::hand_over::Moves;
+use crate::listener::BoundListener;
+use crate::ops::{Op, Tag};
+use crate::ring_setup::{Port, RingError, Wait};
+use crate::ring_table::RingTable;
+use crate::sends::Sends;
+use crate::slots::Slots;
+
+/// Completions copied out of the queue at a time.
+const BATCH: usize = 256;
+/// Rounds of effects that effects cause within one tick; the rest waits for the next tick.
+const EFFECT_ROUNDS_MAX: usize = 4;
+/// Time the kernel has to end what is in flight when a shard ends.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What may be asked of a running reactor itself.
+pub(crate) enum Control {
+    /// Accept from one more socket.
+    Add(BoundListener),
+    /// Stop accepting: from one listener, or from all.
+    Remove(Option<ListenerId>),
+}
+
+/// How a tick ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TickEnd {
+    /// Go on.
+    Next,
+    /// Go on, and let background work run in between.
+    Background,
+    /// The shard has stopped.
+    Stopped,
+}
+
+/// What a driver is made of.
+pub(crate) struct DriverSetup<C: Core> {
+    pub(crate) id: ShardId,
+    pub(crate) settings: ReactorSettings,
+    pub(crate) multishot_accept: bool,
+    pub(crate) table: Arc<RingTable>,
+    pub(crate) counters: Arc<ReactorCounters>,
+    pub(crate) commands: Receiver<C::Command>,
+    pub(crate) controls: Receiver<Control>,
+    pub(crate) event: Arc<File>,
+}
+
+/// One shard's loop and all it owns.
+pub(crate) struct Driver<C: Core> {
+    // The ring before the buffers: it is dropped first.
+    pub(crate) port: Port,
+    pub(crate) buffers: Buffers,
+    pub(crate) id: ShardId,
+    pub(crate) settings: ReactorSettings,
+    pub(crate) slots: Slots,
+    pub(crate) sends: Sends,
+    pub(crate) moves: Moves,
+    pub(crate) accepts: Accepts,
+    /// What waits for the next tick because a connection's share was used up.
+    pub(crate) held: VecDeque<Held>,
+    /// Scratch of `release_held`.
+    pub(crate) unheld: Vec<ConnectionId>,
+    pub(crate) linger_sends: Deadlines,
+    pub(crate) linger_drains: Deadlines,
+    /// Connections to be flushed again: they were asked to while a send was in flight.
+    pub(crate) flushes: Vec<ConnectionId>,
+    /// Shards to be rung again.
+    pub(crate) bells_due: ShardSet,
+    /// Something happened after the shard's `finish_tick`: have another tick before waiting.
+    pub(crate) again: bool,
+    pub(crate) now: Now,
+    pub(crate) counters: Arc<ReactorCounters>,
+    pub(crate) table: Arc<RingTable>,
+    /// The low bits of the tick's number, to tell for which tick a share was counted.
+    pub(crate) tick: u8,
+    clock: Clock,
+    effects: Vec<Effect>,
+    batch: Vec<MaybeUninit<cqueue::Entry>>,
+    commands: Receiver<C::Command>,
+    controls: Receiver<Control>,
+    event: Arc<File>,
+    /// Where the kernel writes the eventfd's count.
+    event_count: Box<u64>,
+    spin: Spin,
+}
+
+/// Looks for work a little before waiting, as long as that pays.
+#[derive(Debug, Default)]
+struct Spin {
+    /// Waits to be done without looking, after looking was in vain.
+    skip: u32,
+    /// How many times in a row it was in vain.
+    misses: u32,
+}
+
+impl<C: Core> Driver<C> {
+    /// Makes the ring and its buffers on the calling thread, which must be the shard's.
+    pub(crate) fn new(setup: DriverSetup<C>) -> Result<Self, RingError> {
+        let settings = setup.settings;
+        let port = Port::new(&settings)?;
+        let buffers = Buffers::register(&port.submitter(), settings.buffers, settings.buffer_bytes)
+            .map_err(|error| {
+                RingError::Buffers(settings.buffers, settings.buffer_bytes, error)
+            })?;
+        let slots = Slots::new(port.table_entries);
+        let mut driver = Self {
+            port,
+            buffers,
+            id: setup.id,
+            slots,
+            sends: Sends::default(),
+            moves: Moves::default(),
+            accepts: Accepts::new(setup.multishot_accept),
+            held: VecDeque::new(),
+            unheld: Vec::new(),
+            linger_sends: Deadlines::new(),
+            linger_drains: Deadlines::new(),
+            flushes: Vec::new(),
+            bells_due: ShardSet::EMPTY,
+            again: false,
+            now: Now::default(),
+            counters: setup.counters,
+            table: setup.table,
+            tick: 0,
+            clock: Clock::new(),
+            effects: Vec::new(),
+            batch: (0..BATCH).map(|_| MaybeUninit::uninit()).collect(),
+            commands: setup.commands,
+            controls: setup.controls,
+            event: setup.event,
+            event_count: Box::new(0),
+            spin: Spin::default(),
+            settings,
+        };
+        driver.arm_wake();
+        Ok(driver)
+    }
+
+    /// One tick, from the clock to the next enter.
+    pub(crate) fn tick(&mut self, core: &mut C) -> TickEnd {
+        let (now, started_ns) = self.clock.now();
+        self.now = now;
+        self.tick = self.tick.wrapping_add(1);
+        self.again = false;
+        core.begin_tick(now);
+        if self.port.overflowed() {
+            self.counters.add(ReactorCounter::CompletionOverflows, 1);
+        }
+        if !self.held.is_empty() {
+            self.release_held(core);
+        }
+        self.reap(core);
+        core.run_inbox();
+        self.run_commands(core);
+        core.run_timers();
+        self.run_timers(core);
+        core.finish_tick();
+        self.apply_effects(core);
+        self.buffers.publish();
+        let background = core.has_background_work();
+        let stopped = core.is_stopped();
+        let wait = if background || stopped { Wait::No } else { self.choose_wait(core) };
+        self.counters.add(ReactorCounter::Ticks, 1);
+        core.tick_took((monotonic_ns() - started_ns) / 1000);
+        self.port.enter(wait);
+        core.unpark();
+        match (stopped, background) {
+            (true, _) => TickEnd::Stopped,
+            (_, true) => TickEnd::Background,
+            _ => TickEnd::Next,
+        }
+    }
+
+    /// Whether to wait for the next completion, and how long. The shard is marked as parked if it may.
+    fn choose_wait(&mut self, core: &mut C) -> Wait {
+        if self.again || !self.held.is_empty() || !self.commands.is_empty() {
+            return Wait::No;
+        }
+        let deadline_ms = [
+            core.next_deadline_ms(),
+            self.accepts.next_deadline_ms(),
+            self.linger_sends.front().map(|(until_ms, _)| *until_ms),
+            self.linger_drains.front().map(|(until_ms, _)| *until_ms),
+            // A shard whose queue was full is rung again soon.
+            (!self.bells_due.is_empty()).then_some(self.now.mono_ms + 1),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        let left_ms = deadline_ms.map(|at_ms| at_ms.saturating_sub(self.now.mono_ms));
+        if left_ms == Some(0) || self.spin_finds_work(core) || !core.prepare_park() {
+            return Wait::No;
+        }
+        // Only now: who leaves a command after this look sees the shard parked and rings.
+        if !self.commands.is_empty() || !self.controls.is_empty() {
+            return Wait::No;
+        }
+        left_ms.map_or(Wait::Forever, Wait::Until)
+    }
+
+    /// Looks for work for `reactor.spin` before waiting. After looking in vain several times in a row it waits at once
+    /// for a growing number of times.
+    fn spin_finds_work(&mut self, core: &mut C) -> bool {
+        if self.settings.spin_us == 0 {
+            return false;
+        }
+        if self.spin.skip > 0 {
+            self.spin.skip -= 1;
+            return false;
+        }
+        // What was pushed must be on its way while we look.
+        self.port.enter(Wait::No);
+        let until_ns = monotonic_ns() + u64::from(self.settings.spin_us) * 1000;
+        loop {
+            let parked = core.prepare_park();
+            core.unpark();
+            if !parked || self.port.has_work() || !self.commands.is_empty() {
+                self.spin.misses = 0;
+                return true;
+            }
+            if monotonic_ns() >= until_ns {
+                break;
+            }
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+        }
+        self.spin.misses = (self.spin.misses + 1).min(10);
+        self.spin.skip = (1 << self.spin.misses) / 8;
+        false
+    }
+
+    /// Takes completions, up to a tick's number.
+    fn reap(&mut self, core: &mut C) {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut left = self.settings.tick_completions_max.max(1);
+        while left > 0 {
+            let room = left.min(batch.len());
+            let completions = self.port.reap(&mut batch[..room]);
+            if completions.is_empty() {
+                break;
+            }
+            left -= completions.len();
+            for completion in completions {
+                let tag = Tag(completion.user_data());
+                self.complete(core, tag, completion.result(), completion.flags());
+            }
+        }
+        self.batch = batch;
+        if left == 0 && self.port.has_completions() {
+            self.again = true;
+        }
+    }
+
+    /// Handles one completion.
+    #[inline]
+    fn complete(&mut self, core: &mut C, tag: Tag, result: i32, flags: u32) {
+        match tag.op() {
+            Some(Op::Receive) => self.on_receive(core, tag, result, flags),
+            Some(Op::Send) => self.on_send(core, tag, result),
+            // Both only end the wait: the inbox is looked at in every tick.
+            Some(Op::Doorbell | Op::Ignored) => {}
+            Some(Op::Accept) => self.on_accept(core, tag, result, flags),
+            Some(Op::PeerName) => self.on_peer_name(core, tag, result),
+            Some(Op::Shutdown) => self.on_shutdown(core, tag),
+            Some(Op::Close) => self.on_close(core, tag, result),
+            Some(Op::DoorbellSent) => self.on_doorbell_failed(tag),
+            Some(Op::HandOver) => self.on_hand_over(core, tag, result),
+            Some(Op::HandOverSent) => self.on_hand_over_sent(core, tag, result),
+            Some(Op::Wake) => {
+                self.port.completed();
+                self.arm_wake();
+            }
+            None => panic!("a completion with the unknown tag {:#x}", tag.0),
+        }
+    }
+
+    /// Arms the read of the eventfd.
+    fn arm_wake(&mut self) {
+        let fd = types::Fd(self.event.as_raw_fd());
+        let entry = opcode::Read::new(fd, (&raw mut *self.event_count).cast(), 8)
+            .build()
+            .user_data(Tag::new(Op::Wake, 0, 0).0);
+        // SAFETY: the count is boxed and lives as long as the driver, whose end waits for what is in flight.
+        unsafe { self.port.push(&entry) };
+    }
+
+    /// Handles what the control plane left.
+    fn run_commands(&mut self, core: &mut C) {
+        core.take_foreign();
+        for _ in 0..self.settings.tick_commands_max {
+            let Ok(command) = self.commands.try_recv() else { break };
+            core.command(command);
+        }
+        while let Ok(control) = self.controls.try_recv() {
+            match control {
+                Control::Add(listener) if !core.is_stopping() => self.add_listener(listener),
+                Control::Add(_) => {}
+                Control::Remove(only) => self.remove_listeners(only),
+            }
+        }
+        if core.is_stopping() && !self.accepts.all_closed() {
+            self.remove_listeners(None);
+        }
+    }
+
+    /// Handles the reactor's own timers.
+    fn run_timers(&mut self, core: &mut C) {
+        self.run_accept_timers();
+        self.run_linger_timers(core);
+        if !self.bells_due.is_empty() {
+            for shard in std::mem::take(&mut self.bells_due).iter() {
+                self.ring_doorbell(shard);
+            }
+        }
+    }
+
+    /// Does what the shard asked for, and what that causes.
+    fn apply_effects(&mut self, core: &mut C) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for _ in 0..EFFECT_ROUNDS_MAX {
+            effects.clear();
+            core.drain_effects(&mut effects);
+            if effects.is_empty() && self.flushes.is_empty() {
+                self.effects = effects;
+                return;
+            }
+            for effect in &effects {
+                self.apply(core, *effect);
+            }
+            for place in 0..self.flushes.len() {
+                let id = self.flushes[place];
+                self.flush(core, id);
+            }
+            self.flushes.clear();
+        }
+        effects.clear();
+        self.effects = effects;
+        self.again = true;
+    }
+
+    /// Does one thing the shard asked for.
+    #[inline]
+    fn apply(&mut self, core: &mut C, effect: Effect) {
+        match effect {
+            Effect::Flush(id) => {
+                self.adopt(id);
+                self.flush(core, id);
+            }
+            Effect::StartReceive(id) | Effect::ResumeReceive(id) => {
+                self.adopt(id);
+                self.start_receive(id);
+            }
+            Effect::PauseReceive(id) => {
+                self.adopt(id);
+                self.pause_receive(id);
+            }
+            Effect::HandOver { id, to, token } => self.hand_over(core, id, to, token),
+            Effect::Close { id, mode } => {
+                self.adopt(id);
+                self.close(core, id, mode);
+            }
+            Effect::Doorbell(to) => self.ring_doorbell(to),
+        }
+    }
+
+    /// Ends: stops accepting, closes what is open, and waits until the kernel holds nothing of ours. After that no
+    /// buffer can be written or read any more. The core is told of nothing.
+    pub(crate) fn end(mut self) {
+        let all = opcode::AsyncCancel2::new(types::CancelBuilder::any())
+            .build()
+            .user_data(Tag::new(Op::Ignored, 0, 0).0);
+        let until_ns = monotonic_ns() + u64::try_from(END_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+        let mut in_flight = u64::MAX;
+        while self.port.in_flight() > 0 && monotonic_ns() < until_ns {
+            if in_flight != self.port.in_flight() {
+                in_flight = self.port.in_flight();
+                // SAFETY: the entry points to no memory.
+                unsafe { self.port.push_uncounted(&all) };
+            }
+            self.port.enter(Wait::Until(20));
+            let mut batch = std::mem::take(&mut self.batch);
+            for completion in self.port.reap(&mut batch) {
+                let (tag, flags) = (Tag(completion.user_data()), completion.flags());
+                let uncounted = matches!(
+                    tag.op(),
+                    Some(Op::Ignored | Op::Doorbell | Op::DoorbellSent | Op::HandOver) | None
+                );
+                if !uncounted && !cqueue::more(flags) {
+                    self.port.completed();
+                }
+            }
+            self.batch = batch;
+        }
+        let clean = self.port.in_flight() == 0;
+        self.table.end(END_PATIENCE);
+        if !clean {
+            // The kernel may still write there: never give the memory back.
+            log::warn!("shard {}: {} operations did not end", self.id, self.port.in_flight());
+            std::mem::forget(self);
+        }
+    }
+}

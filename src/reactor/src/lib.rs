@@ -1,0 +1,35 @@
+//! One core's loop over `io_uring`: listeners, connections, receives, sends, timers and doorbells for one shard.
+//!
+//! [`probe`] asks the kernel once. [`bind_all`] makes all listening sockets. [`Reactor::spawn`] starts a thread per
+//! shard: a glommio executor, pinned, whose main task is the driver with a ring of its own. The driver calls the shard
+//! ([`Core`]) with what happened and does what its effects ask for. It knows nothing of MQTT.
+
+mod accept;
+mod buffers;
+mod clock;
+mod closing;
+mod connection_io;
+mod core;
+mod counters;
+mod driver;
+mod hand_over;
+mod listener;
+mod ops;
+mod probe;
+mod ring_setup;
+mod ring_table;
+mod sends;
+mod settings;
+mod slots;
+mod thread;
+mod wake;
+
+pub use core::Core;
+pub use counters::{ReactorCounter, ReactorCounters};
+pub use listener::{BoundListener, ListenerError, bind_all, bind_one};
+pub use probe::{Features, ProbeError, ProbeReport, probe, raise_open_files};
+pub use ring_setup::RingError;
+pub use ring_table::{RingTable, StartError};
+pub use settings::ReactorSettings;
+pub use thread::{Reactor, ReactorSetup, ShardThread, available_cpus};
+pub use wake::WakeHandle;

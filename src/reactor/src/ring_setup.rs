@@ -1,0 +1,211 @@
+//! The raw ring of one shard: how it is made, and the way in and out.
+//!
+//! No submission is ever lost: what does not fit into the submission queue is submitted at once, and what the kernel
+//! does not take waits, in order, in `spill`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
+
+use crate::ReactorSettings;
+
+/// `IORING_ENTER_GETEVENTS`: run deferred work, flush overflowed completions, wait.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+/// `IORING_ENTER_EXT_ARG`: the argument is a `SubmitArgs`.
+const ENTER_EXT_ARG: u32 = 1 << 3;
+
+/// A shard's ring could not be made.
+#[derive(Debug, thiserror::Error, displaydoc::Display)]
+pub enum RingError {
+    /// io_uring_setup with {0} submission entries failed: {1}; see the kernel probe's line, or lower reactor.sq_entries
+    Setup(u32, io::Error),
+    /// a table of {0} direct descriptors could not be registered: {1}; raise the limit of open files (ulimit -n) or lower the number of connections
+    Table(u32, io::Error),
+    /// {0} receive buffers of {1} bytes could not be registered: {2}; lower their number, or raise the limit of locked memory (ulimit -l)
+    Buffers(u16, u32, io::Error),
+    /// an eventfd for the control plane could not be made: {0}; raise the limit of open files (ulimit -n)
+    EventFd(io::Error),
+}
+
+/// The most direct descriptors a table may have: the soft limit of open files.
+pub(crate) fn descriptors_max() -> u32 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(failed, 0, "getrlimit does not fail for a known limit");
+    // The kernel's own bound of a table is 2^20 entries (IORING_MAX_FIXED_FILES); larger sizes are refused.
+    u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX).min(1 << 20)
+}
+
+/// One shard's ring and what waits to get into it.
+pub(crate) struct Port {
+    ring: IoUring,
+    spill: VecDeque<squeue::Entry>,
+    /// Operations whose last completion has not come.
+    in_flight: u64,
+    /// Entries of the direct descriptor table.
+    pub(crate) table_entries: u32,
+}
+
+/// How to enter the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Submit and take what is there.
+    No,
+    /// Wait for a completion, at most so many milliseconds.
+    Until(u64),
+    /// Wait for a completion.
+    Forever,
+}
+
+impl Port {
+    /// Makes the ring; the calling thread must be the one that uses it.
+    pub(crate) fn new(settings: &ReactorSettings) -> Result<Self, RingError> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_taskrun_flag()
+            .setup_cqsize(settings.completion_entries)
+            .build(settings.submission_entries)
+            .map_err(|error| RingError::Setup(settings.submission_entries, error))?;
+        let allowed = descriptors_max();
+        let table_entries = settings.connections_max.unwrap_or(allowed).min(allowed);
+        ring.submitter()
+            .register_files_sparse(table_entries)
+            .map_err(|error| RingError::Table(table_entries, error))?;
+        Ok(Self { ring, spill: VecDeque::new(), in_flight: 0, table_entries })
+    }
+
+    /// For registering things.
+    pub(crate) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    /// The ring's descriptor, for `MSG_RING`.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Queues an operation whose completion is waited for.
+    ///
+    /// # Safety
+    /// What the entry points to must stay valid until its (last) completion was reaped.
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) {
+        self.in_flight += 1;
+        // SAFETY: the caller keeps what the entry points to.
+        unsafe { self.push_uncounted(entry) };
+    }
+
+    /// Queues an operation whose success makes no completion (`SKIP_SUCCESS`).
+    ///
+    /// # Safety
+    /// What the entry points to must stay valid until the kernel has done it; entries that point nowhere are fine.
+    #[inline]
+    pub(crate) unsafe fn push_uncounted(&mut self, entry: &squeue::Entry) {
+        // SAFETY: the caller keeps what the entry points to.
+        if self.spill.is_empty() && unsafe { self.ring.submission().push(entry) }.is_ok() {
+            return;
+        }
+        self.push_slow(entry);
+    }
+
+    /// The submission queue is full: hand it to the kernel and try again.
+    #[cold]
+    fn push_slow(&mut self, entry: &squeue::Entry) {
+        self.spill.push_back(entry.clone());
+        self.unspill();
+    }
+
+    /// Moves what waits into the submission queue as long as the kernel takes it.
+    fn unspill(&mut self) {
+        while !self.spill.is_empty() {
+            {
+                let mut queue = self.ring.submission();
+                while let Some(entry) = self.spill.front() {
+                    // SAFETY: as for the push that put the entry here.
+                    if unsafe { queue.push(entry) }.is_err() {
+                        break;
+                    }
+                    self.spill.pop_front();
+                }
+            }
+            if self.spill.is_empty() || !matches!(self.ring.submit(), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Counts the last completion of an operation.
+    #[inline]
+    pub(crate) fn completed(&mut self) {
+        debug_assert!(self.in_flight > 0, "a completion belongs to an operation");
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Operations whose last completion has not come.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Submits, runs deferred work and waits as told.
+    ///
+    /// # Panics
+    /// If the kernel refuses for a reason that does not pass by itself: a bug, or a ring that is gone.
+    pub(crate) fn enter(&mut self, wait: Wait) {
+        self.unspill();
+        // What waits in `spill` is submitted by the next enter: do not sleep on it.
+        let wait = if self.spill.is_empty() { wait } else { Wait::No };
+        let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        let submitter = self.ring.submitter();
+        let result = match wait {
+            // SAFETY: plain flags, no argument.
+            Wait::No => unsafe { submitter.enter::<()>(queued, 0, ENTER_GETEVENTS, None) },
+            // SAFETY: as above.
+            Wait::Forever => unsafe { submitter.enter::<()>(queued, 1, ENTER_GETEVENTS, None) },
+            Wait::Until(ms) => {
+                let time = Timespec::from(std::time::Duration::from_millis(ms));
+                let arguments = SubmitArgs::new().timespec(&time);
+                let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+                // SAFETY: EXT_ARG says what the argument is; it lives until the call returns.
+                unsafe { submitter.enter(queued, 1, flags, Some(&arguments)) }
+            }
+        };
+        match result.map_err(|error| error.raw_os_error()) {
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(errno) => panic!("io_uring_enter failed with errno {errno:?}"),
+        }
+    }
+
+    /// Whether completions wait in the kernel because the completion queue is full.
+    #[inline]
+    pub(crate) fn overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
+    /// Whether the kernel has work that an enter would run, or completions are there.
+    #[inline]
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.ring.submission().taskrun() || !self.ring.completion().is_empty()
+    }
+
+    /// Whether completions are there.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Takes completions, at most as many as `batch` has room for; the queue's room is the kernel's again.
+    #[inline]
+    pub(crate) fn reap<'a>(
+        &mut self,
+        batch: &'a mut [MaybeUninit<cqueue::Entry>],
+    ) -> &'a mut [cqueue::Entry] {
+        self.ring.completion().fill(batch)
+    }
+}

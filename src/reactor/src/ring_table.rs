@@ -1,0 +1,109 @@
+//! The rings of all shards: who rings whom, and how shards start and end together.
+//!
+//! A ring must be there before anyone rings it and must stay until nobody does any more. So no shard begins its first
+//! tick before all rings are up, and no shard drops its ring before all have ended.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use ring::ShardId;
+
+/// A shard could not be started, so none was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, displaydoc::Display)]
+pub enum StartError {
+    /// shard {0} could not be started: {1}
+    Shard(ShardId, String),
+}
+
+/// How far the shards are.
+#[derive(Debug, Default)]
+struct Progress {
+    up: usize,
+    ended: usize,
+    failed: Option<StartError>,
+}
+
+/// The table; one for all shards.
+#[derive(Debug)]
+pub struct RingTable {
+    fds: Box<[AtomicI32]>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl RingTable {
+    /// A table for so many shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self {
+            fds: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until every shard is up.
+    ///
+    /// # Errors
+    /// The first shard's that failed; all others end without a tick.
+    pub fn wait_up(&self) -> Result<(), StartError> {
+        let mut progress = self.lock();
+        loop {
+            if let Some(error) = &progress.failed {
+                return Err(error.clone());
+            }
+            if progress.up == self.fds.len() {
+                return Ok(());
+            }
+            progress = self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// A shard's ring is up.
+    pub(crate) fn up(&self, shard: ShardId, fd: RawFd) {
+        let before = self.fds[shard.index()].swap(fd, Ordering::Release);
+        assert_eq!(before, -1, "a shard has one ring");
+        self.lock().up += 1;
+        self.changed.notify_all();
+    }
+
+    /// A shard could not be started.
+    pub(crate) fn failed(&self, shard: ShardId, reason: String) {
+        self.lock().failed.get_or_insert(StartError::Shard(shard, reason));
+        self.changed.notify_all();
+    }
+
+    /// The descriptor of a shard's ring.
+    #[inline]
+    pub(crate) fn fd(&self, shard: ShardId) -> RawFd {
+        let fd = self.fds[shard.index()].load(Ordering::Relaxed);
+        assert!(fd >= 0, "all rings are up before the first tick");
+        fd
+    }
+
+    /// A shard has ended; waits, for a bounded time, until all have.
+    pub(crate) fn end(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut progress = self.lock();
+        progress.ended += 1;
+        self.changed.notify_all();
+        while progress.ended < self.fds.len() && progress.failed.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            progress = self
+                .changed
+                .wait_timeout(progress, left)
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// The progress; a panic elsewhere while it was locked leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,414 @@
+//! The command line: what can be typed, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  ringmq start                                    # run a broker in the background, on port 1883
+  ringmq status                                   # does it run?
+  ringmq clients list                             # who is connected?
+  ringmq console --shards 2                       # run one in the foreground, on two cores
+  ringmq start --config ringmq.conf --set mqtt.max_packet_size=1MB
+  ringmq stop                                     # end it: clients are told, wills are published
+
+Exit codes: 0 done, 1 failed or not running, 2 the command line is wrong.
+A command finds its broker by the data folder: --data, else RINGMQ_DATA, else /var/lib/ringmq for root and
+$XDG_STATE_HOME/ringmq or ~/.local/state/ringmq for others.";
+
+/// RingMQ, an MQTT broker that runs one broker per core.
+#[derive(Debug, Parser)]
+#[command(name = "ringmq", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(subcommand_required = true, max_term_width = 120)]
+pub struct Cli {
+    /// Folder the broker runs in: admin socket, pid file, log of the background.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker in the foreground until SIGTERM or SIGINT.
+    #[command(after_help = "\
+Examples:
+  ringmq console
+  ringmq console --shards 2 --data /tmp/broker
+  ringmq console --set listener.tcp.external=1884 --set mqtt.allow_anonymous=off
+  ringmq console --config ringmq.conf --check      # only look whether the settings are right
+
+Signals: SIGTERM and SIGINT end it in order, a second one at once; SIGHUP reads the ACL file again.")]
+    Console(RunArgs),
+    /// Run the broker in the background; returns when it is ready.
+    #[command(after_help = "\
+Examples:
+  ringmq start
+  ringmq start --config ringmq.conf --data /var/lib/ringmq
+
+What it says goes to ringmq.log in the data folder.")]
+    Start(RunArgs),
+    /// End the running broker; returns when it has ended.
+    #[command(after_help = "Example:\n  ringmq stop --data /tmp/broker")]
+    Stop,
+    /// End the running broker and start it again with the arguments it was started with.
+    #[command(after_help = "Example:\n  ringmq restart")]
+    Restart,
+    /// Tell whether the broker runs, and which version.
+    #[command(after_help = "Examples:\n  ringmq status\n  ringmq status --json")]
+    Status(Output),
+    /// Print pong if the broker answers.
+    #[command(after_help = "Example:\n  ringmq ping && echo up")]
+    Ping,
+    /// Tell what the broker is, or its statistics or metrics.
+    #[command(after_help = "\
+Examples:
+  ringmq broker                                   # description, version, uptime, time
+  ringmq broker stats                             # how many clients, sessions, ... now and at most
+  ringmq broker metrics --json                    # bytes, packets, messages since the start")]
+    Broker {
+        /// Which part.
+        part: Option<BrokerPart>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List, show and disconnect clients.
+    #[command(subcommand, arg_required_else_help = true)]
+    Clients(Clients),
+    /// List and show sessions.
+    #[command(subcommand, arg_required_else_help = true)]
+    Sessions(Sessions),
+    /// List and show routes: topic filters and the nodes that have a subscriber.
+    #[command(subcommand, arg_required_else_help = true)]
+    Routes(Routes),
+    /// List and show topics that are subscribed to.
+    #[command(subcommand, arg_required_else_help = true)]
+    Topics(Routes),
+    /// List, show, add and delete subscriptions.
+    #[command(subcommand, arg_required_else_help = true)]
+    Subscriptions(Subscriptions),
+    /// Tell of the listeners: who they serve and how connections ended.
+    #[command(after_help = "Examples:\n  ringmq listeners\n  ringmq listeners --json")]
+    Listeners(Output),
+    /// Tell of the process and the machine: load, memory, threads, descriptors, connections.
+    #[command(after_help = "\
+Examples:
+  ringmq vm
+  ringmq vm memory --json
+
+What the names mean here: memory/total is the resident memory in bytes, processes and processes_used its heap and stacks,
+system the rest, code pages of files, binary pages shared with the kernel; atom, atom_used and ets have no counterpart and are
+0. process/limit is the most shards a node can have, process/count the shards it has, process/threads all threads.
+io tells of file descriptors; a client connection takes none: ports tells of connections and of the slots for them.")]
+    Vm {
+        /// Which part; all without it.
+        part: Option<VmPart>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Access rules.
+    #[command(subcommand, arg_required_else_help = true)]
+    Acl(Acl),
+    /// Settings.
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(Config),
+    /// Print the version of this program.
+    Version,
+}
+
+/// How a broker is run.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    /// File of settings, lines of key = value.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// A setting; wins over file and environment. Repeatable.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
+    /// Number of shards, 1 to 256; one for each CPU the process may use without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+    /// Read the settings, say what is wrong with them, and end.
+    #[arg(long)]
+    pub check: bool,
+    /// Become the leader of a session of its own, for `start`.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// Print JSON: an object, or one object a line for a list.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parts of `broker`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BrokerPart {
+    /// Counts of what exists now, and the most there was.
+    Stats,
+    /// Counters since the start.
+    Metrics,
+}
+
+/// Parts of `vm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VmPart {
+    /// Load averages of the machine.
+    Load,
+    /// Memory of the broker in bytes.
+    Memory,
+    /// Shards and threads.
+    Process,
+    /// File descriptors.
+    Io,
+    /// Connections.
+    Ports,
+    /// All of them.
+    All,
+}
+
+/// Commands about clients.
+#[derive(Debug, Subcommand)]
+pub enum Clients {
+    /// List the connected clients.
+    #[command(after_help = "Examples:\n  ringmq clients list | head\n  ringmq clients list --json")]
+    List(Output),
+    /// Show a client.
+    #[command(after_help = "Example:\n  ringmq clients show sensor-17")]
+    Show {
+        /// Client identifier.
+        client_id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Disconnect a client and end its session.
+    #[command(after_help = "Example:\n  ringmq clients kick sensor-17")]
+    Kick {
+        /// Client identifier.
+        client_id: String,
+    },
+}
+
+/// Kinds of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionKind {
+    /// Those that outlive their connection.
+    Persistent,
+    /// Those that end with their connection.
+    Transient,
+}
+
+/// Commands about sessions.
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// List sessions.
+    #[command(after_help = "Examples:\n  ringmq sessions list\n  ringmq sessions list persistent")]
+    List {
+        /// Only these.
+        kind: Option<SessionKind>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show a client's session.
+    #[command(after_help = "Example:\n  ringmq sessions show sensor-17 --json")]
+    Show {
+        /// Client identifier.
+        client_id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Commands about routes and topics.
+#[derive(Debug, Subcommand)]
+pub enum Routes {
+    /// List them.
+    #[command(after_help = "Example:\n  ringmq routes list")]
+    List(Output),
+    /// Show one.
+    #[command(after_help = "Example:\n  ringmq routes show 'sensor/+/temperature'")]
+    Show {
+        /// Topic filter as it was subscribed to.
+        topic: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Commands about subscriptions.
+#[derive(Debug, Subcommand)]
+pub enum Subscriptions {
+    /// List all subscriptions.
+    #[command(after_help = "Example:\n  ringmq subscriptions list | grep sensor-17")]
+    List(Output),
+    /// Show a client's subscriptions.
+    #[command(after_help = "Example:\n  ringmq subscriptions show sensor-17")]
+    Show {
+        /// Client identifier.
+        client_id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Subscribe a client to a topic filter.
+    #[command(after_help = "Example:\n  ringmq subscriptions add sensor-17 'commands/#' 1")]
+    Add {
+        /// Client identifier.
+        client_id: String,
+        /// Topic filter.
+        topic: String,
+        /// Highest QoS of the messages: 0, 1 or 2.
+        #[arg(value_parser = qos)]
+        qos: u8,
+    },
+    /// End a client's subscription.
+    #[command(after_help = "Example:\n  ringmq subscriptions del sensor-17 'commands/#'")]
+    Del {
+        /// Client identifier.
+        client_id: String,
+        /// Topic filter as it was subscribed to.
+        topic: String,
+    },
+}
+
+/// Commands about access rules.
+#[derive(Debug, Subcommand)]
+pub enum Acl {
+    /// Read the file of access rules again.
+    #[command(after_help = "\
+Example:
+  ringmq acl reload
+
+If the file cannot be read or a rule is wrong, the old rules stay.")]
+    Reload,
+}
+
+/// Commands about settings.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Show the settings in force and where each came from.
+    #[command(after_help = "\
+Examples:
+  ringmq config show
+  ringmq config show --doc > ringmq.conf           # a file that --config takes")]
+    Show {
+        /// With what each is for.
+        #[arg(long)]
+        doc: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Reads `key=value`; the value may have more `=`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write it as key=value".to_owned()),
+    }
+}
+
+fn qos(text: &str) -> Result<u8, String> {
+    match text {
+        "0" => Ok(0),
+        "1" => Ok(1),
+        "2" => Ok(2),
+        _ => Err("QoS should be 0, 1, 2".to_owned()),
+    }
+}
+
+impl RunArgs {
+    /// The arguments that run a broker the same way from any folder.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if let Some(config) = &self.config {
+            let absolute = std::path::absolute(config)
+                .map_or_else(|_| config.clone(), |path| path.display().to_string());
+            arguments.extend(["--config".to_owned(), absolute]);
+        }
+        for (key, value) in &self.set {
+            arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        if let Some(shards) = self.shards {
+            arguments.extend(["--shards".to_owned(), shards.to_string()]);
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_leaf_has_help_with_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} has no help");
+            let leaf = command.get_subcommands().next().is_none();
+            let example =
+                command.get_after_help().is_some_and(|t| t.to_string().contains("Example"));
+            assert!(!leaf || example || command.get_name() == "version", "{path} has no example");
+            command.get_subcommands().for_each(|sub| walk(sub, &path));
+        }
+        walk(&Cli::command(), "");
+    }
+
+    #[test]
+    fn run_arguments_survive_a_restart() {
+        let cli = parse("ringmq start --config /a/b.conf --set node.name=a=b --set x=y --shards 3");
+        let Command::Start(run) = cli.unwrap().command else { panic!("start") };
+        let again = ["ringmq", "start"].map(str::to_owned).into_iter().chain(run.to_arguments());
+        let Command::Start(again) = Cli::try_parse_from(again).unwrap().command else {
+            panic!("start")
+        };
+        assert_eq!(run, again);
+        assert_eq!(run.set[0], ("node.name".to_owned(), "a=b".to_owned()));
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for line in [
+            "ringmq",
+            "ringmq clients",
+            "ringmq nonsense",
+            "ringmq console --shards 0",
+            "ringmq console --shards 257",
+            "ringmq console --set novalue",
+            "ringmq sessions list some",
+            "ringmq subscriptions add c t 3",
+            "ringmq clients show",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        let error = parse("ringmq subscriptions add c t 3").unwrap_err();
+        assert!(error.to_string().contains("QoS should be 0, 1, 2"));
+    }
+
+    #[test]
+    fn the_data_folder_may_stand_anywhere() {
+        for line in ["ringmq --data d ping", "ringmq ping --data d", "ringmq clients list --data d"]
+        {
+            assert_eq!(parse(line).unwrap().data, Some(PathBuf::from("d")), "{line}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One client's session: what outlives its connections (SEED-SESS-01..15, MQTT-3.1.2-4..6).
+//!
+//! A session of an idle client is this struct and its client id; windows and queues exist only while they hold
+//! something. All about it happens on one shard.
+
+use mqtt::{PacketId, QoS};
+
+use crate::awaiting_rel::{AwaitingRel, Received};
+use crate::inflight::{Awaiting, Inflight};
+use crate::mqueue::{Delivery, Mqueue, MqueueLimits, Pushed};
+use crate::subscriptions::Subscriptions;
+use crate::will::Will;
+
+/// Messages under way, in either direction.
+#[derive(Debug)]
+struct Flow {
+    inflight: Inflight,
+    mqueue: Mqueue,
+    awaiting_rel: AwaitingRel,
+}
+
+/// Session Expiry Interval of a session that never expires (MQTT 5.0, 3.1.2.11.2).
+pub const NEVER_EXPIRES_S: u32 = u32::MAX;
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    /// The client it belongs to.
+    pub client_id: Box<str>,
+    /// Its subscriptions.
+    pub subscriptions: Subscriptions,
+    /// The will of the present connection, or of the last one while its delay runs.
+    pub will: Option<Box<Will>>,
+    flow: Option<Box<Flow>>,
+    /// Seconds it outlives its connection; 0 ends with it, [`NEVER_EXPIRES_S`] never.
+    pub expiry_interval_s: u32,
+    /// When it was made, in seconds since the Unix epoch.
+    pub created_unix_s: u32,
+    /// Messages its queue lost, or that were too large for its client.
+    pub dropped: u32,
+    /// Messages sent to its client.
+    pub delivered: u32,
+    /// Messages that went through its queue.
+    pub enqueued: u32,
+    next_packet_id: PacketId,
+    /// Whether the client asked for a fresh session when it was made.
+    pub clean_start: bool,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It was awaited; `QoS` of the message.
+    Awaited,
+    /// No message with this id waits for it: counted as missed (SEED-MET-04).
+    Missed,
+}
+
+impl Session {
+    /// A new session.
+    #[must_use]
+    pub fn new(client_id: &str, clean_start: bool, created_unix_s: u32) -> Self {
+        Self {
+            client_id: client_id.into(),
+            subscriptions: Subscriptions::default(),
+            will: None,
+            flow: None,
+            expiry_interval_s: 0,
+            created_unix_s,
+            dropped: 0,
+            delivered: 0,
+            enqueued: 0,
+            next_packet_id: PacketId::new(1).expect("1 is not 0"),
+            clean_start,
+        }
+    }
+
+    fn flow(&mut self) -> &mut Flow {
+        let first = self.next_packet_id;
+        self.flow.get_or_insert_with(|| {
+            Box::new(Flow {
+                inflight: Inflight::new(first),
+                mqueue: Mqueue::default(),
+                awaiting_rel: AwaitingRel::default(),
+            })
+        })
+    }
+
+    /// Messages sent and not acknowledged.
+    #[must_use]
+    pub fn inflight_len(&self) -> usize {
+        self.flow.as_ref().map_or(0, |flow| flow.inflight.len())
+    }
+
+    /// Messages queued.
+    #[must_use]
+    pub fn mqueue_len(&self) -> usize {
+        self.flow.as_ref().map_or(0, |flow| flow.mqueue.len())
+    }
+
+    /// Whether `QoS` 0 messages wait in the queue.
+    #[must_use]
+    pub fn has_queued_qos0(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.mqueue.has_qos0())
+    }
+
+    /// Received `QoS` 2 messages not released.
+    #[must_use]
+    pub fn awaiting_rel_len(&self) -> usize {
+        self.flow.as_ref().map_or(0, |flow| flow.awaiting_rel.len())
+    }
+
+    /// Inflight messages by what they wait for: (PUBACK or PUBREC, PUBCOMP).
+    pub fn awaiting_counts(&mut self) -> (usize, usize) {
+        let Some(flow) = self.flow.as_mut() else { return (0, 0) };
+        let all = flow.inflight.len();
+        let comp = flow
+            .inflight
+            .iter_mut()
+            .filter(|(_, entry)| matches!(entry.awaiting, Awaiting::PubComp))
+            .count();
+        (all - comp, comp)
+    }
+
+    /// The id the next `QoS` 1 or 2 message would be sent with, if it may be sent now: nothing is queued before
+    /// it (MQTT-4.6.0-6) and the window of `window` messages has room.
+    #[must_use]
+    pub fn sendable_id(&self, window: usize) -> Option<PacketId> {
+        match &self.flow {
+            None => Some(self.next_packet_id),
+            Some(flow) if flow.mqueue.is_empty() && flow.inflight.has_room(window) => {
+                Some(flow.inflight.next_id())
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Notes a `QoS` 1 or 2 message as sent; its id is the one [`Self::sendable_id`] gave.
+    pub fn sent(&mut self, delivery: Delivery, now_ms: u64) -> PacketId {
+        assert!(delivery.qos != QoS::AtMostOnce, "QoS 0 has no packet id");
+        let awaiting = match delivery.qos {
+            QoS::ExactlyOnce => Awaiting::PubRec(delivery),
+            _ => Awaiting::PubAck(delivery),
+        };
+        self.delivered = self.delivered.wrapping_add(1);
+        self.flow().inflight.push(awaiting, now_ms)
+    }
+
+    /// Queues a message.
+    pub fn enqueue(&mut self, delivery: Delivery, priority: u8, limits: MqueueLimits) -> Pushed {
+        let pushed = self.flow().mqueue.push(delivery, priority, limits);
+        match pushed {
+            Pushed::Queued => self.enqueued = self.enqueued.wrapping_add(1),
+            Pushed::Displaced(_) => {
+                self.enqueued = self.enqueued.wrapping_add(1);
+                self.dropped = self.dropped.saturating_add(1);
+            }
+            Pushed::Refused => self.dropped = self.dropped.saturating_add(1),
+        }
+        pushed
+    }
+
+    /// Takes the next queued message if the window has room for it.
+    pub fn dequeue(&mut self, window: usize) -> Option<(Delivery, PacketId)> {
+        let flow = self.flow.as_mut()?;
+        if !flow.inflight.has_room(window) {
+            return None;
+        }
+        let delivery = flow.mqueue.pop()?;
+        Some((delivery, flow.inflight.next_id()))
+    }
+
+    /// A PUBACK came (MQTT-4.3.2-3).
+    pub fn puback(&mut self, id: PacketId) -> Acknowledged {
+        let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
+        match flow.inflight.get_mut(id) {
+            Some(entry) if matches!(entry.awaiting, Awaiting::PubAck(_)) => {
+                flow.inflight.remove(id);
+                Acknowledged::Awaited
+            }
+            _ => Acknowledged::Missed,
+        }
+    }
+
+    /// A PUBREC came. With success the message itself is given up and its PUBCOMP awaited; a repeated PUBREC is
+    /// answered again (SEED-PROTO-09). With an error the message is done (MQTT-4.3.3-4).
+    pub fn pubrec(&mut self, id: PacketId, success: bool, now_ms: u64) -> Acknowledged {
+        let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
+        match flow.inflight.get_mut(id) {
+            Some(entry) if matches!(entry.awaiting, Awaiting::PubRec(_)) => {
+                if success {
+                    entry.awaiting = Awaiting::PubComp;
+                    entry.sent_ms = now_ms;
+                } else {
+                    flow.inflight.remove(id);
+                }
+                Acknowledged::Awaited
+            }
+            Some(entry) if matches!(entry.awaiting, Awaiting::PubComp) => Acknowledged::Awaited,
+            _ => Acknowledged::Missed,
+        }
+    }
+
+    /// A PUBCOMP came.
+    pub fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
+        let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
+        match flow.inflight.get_mut(id) {
+            Some(entry) if matches!(entry.awaiting, Awaiting::PubComp) => {
+                flow.inflight.remove(id);
+                Acknowledged::Awaited
+            }
+            _ => Acknowledged::Missed,
+        }
+    }
+
+    /// A PUBLISH of `QoS` 2 came.
+    pub fn receive_qos2(&mut self, id: PacketId, max: usize, now_ms: u64) -> Received {
+        self.flow().awaiting_rel.receive(id, max, now_ms)
+    }
+
+    /// Whether a received `QoS` 2 message with this id waits for its PUBREL.
+    #[must_use]
+    pub fn awaits_rel(&self, id: PacketId) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.awaiting_rel.contains(id))
+    }
+
+    /// A PUBREL came; false if no message waited for it.
+    pub fn pubrel(&mut self, id: PacketId) -> bool {
+        self.flow.as_mut().is_some_and(|flow| flow.awaiting_rel.release(id))
+    }
+
+    /// Forgets received `QoS` 2 ids whose PUBREL is overdue; how many.
+    pub fn expire_awaiting_rel(&mut self, timeout_ms: u64, now_ms: u64) -> usize {
+        self.flow.as_mut().map_or(0, |flow| flow.awaiting_rel.expire(timeout_ms, now_ms))
+    }
+
+    /// A client is back: the clocks of what it owes start again.
+    pub fn restart_clocks(&mut self, now_ms: u64) {
+        if let Some(flow) = self.flow.as_mut() {
+            flow.awaiting_rel.restart(now_ms);
+        }
+    }
+
+    /// Everything in the window, oldest first, to be sent again (MQTT-4.4.0-1, MQTT-4.6.0-1).
+    pub fn inflight(&mut self) -> impl Iterator<Item = (PacketId, &Awaiting)> {
+        self.flow
+            .iter_mut()
+            .flat_map(|flow| flow.inflight.iter_mut())
+            .map(|(id, entry)| (id, &entry.awaiting))
+    }
+
+    /// What was last sent at or before `before_ms`, marked as sent now.
+    pub fn overdue(
+        &mut self,
+        before_ms: u64,
+        now_ms: u64,
+    ) -> impl Iterator<Item = (PacketId, &Awaiting)> {
+        self.flow
+            .iter_mut()
+            .flat_map(|flow| flow.inflight.iter_mut())
+            .filter(move |(_, entry)| entry.sent_ms <= before_ms)
+            .map(move |(id, entry)| {
+                entry.sent_ms = now_ms;
+                (id, &entry.awaiting)
+            })
+    }
+
+    /// When the next timer of messages under way is due: a retransmission after `retry_ms`, or a received
+    /// `QoS` 2 id after `await_rel_ms` (0: never).
+    #[must_use]
+    pub fn flow_deadline_ms(&self, retry_ms: u64, await_rel_ms: u64) -> Option<u64> {
+        let flow = self.flow.as_ref()?;
+        let retry = flow.inflight.oldest().filter(|_| retry_ms > 0).map(|e| e.sent_ms + retry_ms);
+        let rel = flow.awaiting_rel.oldest_ms().filter(|_| await_rel_ms > 0);
+        let rel = rel.map(|since| since + await_rel_ms);
+        match (retry, rel) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Gives back windows and queues that hold nothing (SEED-SESS-15).
+    pub fn release_idle(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.mqueue.shrink();
+            if flow.inflight.is_empty() && flow.mqueue.is_empty() && flow.awaiting_rel.is_empty() {
+                self.next_packet_id = flow.inflight.next_id();
+                self.flow = None;
+            }
+        }
+    }
+
+    /// Ends the messages under way; those that were for one of several members of a shared subscription may be
+    /// given to another.
+    pub fn take_undelivered(&mut self) -> Vec<Delivery> {
+        let Some(flow) = self.flow.take() else { return Vec::new() };
+        let Flow { inflight, mut mqueue, .. } = *flow;
+        let mut all: Vec<Delivery> = inflight.into_deliveries().collect();
+        all.extend(std::iter::from_fn(|| mqueue.pop()));
+        all
+    }
+
+    /// Whether it ends with its connection.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.expiry_interval_s == 0
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::message::{Message, MessageId, Publication};
+
+fn message() -> Arc<Message> {
+    let publication = Publication {
+        topic: "t",
+        payload: b"p",
+        forwarded: b"",
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        sys: false,
+        expires_unix_ms: None,
+        origin: None,
+    };
+    Message::new(MessageId(0), &publication)
+}
+
+fn delivery(qos: QoS) -> Delivery {
+    Delivery { message: message(), qos, retain: false, subscription_ids: None }
+}
+
+const LIMITS: MqueueLimits = MqueueLimits { length_max: 10, store_qos0: true };
+
+#[test]
+fn qos1_goes_out_until_the_window_is_full_then_queues_in_order() {
+    let mut session = Session::new("c", false, 0);
+    for n in 1..=2 {
+        assert_eq!(session.sendable_id(2).map(PacketId::get), Some(n));
+        assert_eq!(session.sent(delivery(QoS::AtLeastOnce), 0).get(), n);
+    }
+    assert_eq!(session.sendable_id(2), None);
+    assert_eq!(session.enqueue(delivery(QoS::AtLeastOnce), 0, LIMITS), Pushed::Queued);
+    assert!(session.dequeue(2).is_none());
+    assert_eq!(session.puback(PacketId::new(1).unwrap()), Acknowledged::Awaited);
+    assert_eq!(session.sendable_id(2), None, "the queued one goes first");
+    let (queued, id) = session.dequeue(2).unwrap();
+    assert_eq!(id.get(), 3);
+    assert_eq!(session.sent(queued, 0), id);
+}
+
+#[test]
+fn qos2_forgets_the_message_at_pubrec_and_answers_a_repeated_one() {
+    let mut session = Session::new("c", false, 0);
+    let id = session.sent(delivery(QoS::ExactlyOnce), 0);
+    assert_eq!(session.puback(id), Acknowledged::Missed, "MQTT-4.3.3: PUBACK is for QoS 1");
+    assert_eq!(session.pubrec(id, true, 5), Acknowledged::Awaited);
+    assert_eq!(session.pubrec(id, true, 6), Acknowledged::Awaited);
+    assert!(matches!(session.inflight().next(), Some((_, Awaiting::PubComp))));
+    assert_eq!(session.pubcomp(id), Acknowledged::Awaited);
+    assert_eq!(session.pubcomp(id), Acknowledged::Missed);
+    assert_eq!(session.inflight_len(), 0);
+}
+
+#[test]
+fn a_failed_pubrec_ends_the_message() {
+    let mut session = Session::new("c", false, 0);
+    let id = session.sent(delivery(QoS::ExactlyOnce), 0);
+    assert_eq!(session.pubrec(id, false, 5), Acknowledged::Awaited);
+    assert_eq!(session.inflight_len(), 0);
+}
+
+#[test]
+fn an_idle_session_keeps_nothing_but_its_next_id() {
+    let mut session = Session::new("c", false, 0);
+    let id = session.sent(delivery(QoS::AtLeastOnce), 0);
+    session.release_idle();
+    assert_eq!(session.inflight_len(), 1);
+    session.puback(id);
+    session.release_idle();
+    assert!(session.flow.is_none());
+    assert_eq!(session.sendable_id(1).map(PacketId::get), Some(2));
+}
+
+#[test]
+fn only_overdue_messages_are_sent_again() {
+    let mut session = Session::new("c", false, 0);
+    session.sent(delivery(QoS::AtLeastOnce), 0);
+    session.sent(delivery(QoS::AtLeastOnce), 900);
+    assert_eq!(session.flow_deadline_ms(1000, 0), Some(1000));
+    assert_eq!(session.overdue(0, 1000).count(), 1);
+    assert_eq!(session.overdue(0, 1000).count(), 0);
+}
+
+#[test]
+fn undelivered_messages_come_out_in_order() {
+    let mut session = Session::new("c", false, 0);
+    let first = session.sent(delivery(QoS::ExactlyOnce), 0);
+    session.sent(delivery(QoS::AtLeastOnce), 0);
+    session.enqueue(delivery(QoS::AtMostOnce), 0, LIMITS);
+    session.pubrec(first, true, 0);
+    let left: Vec<QoS> = session.take_undelivered().iter().map(|d| d.qos).collect();
+    assert_eq!(left, [QoS::AtLeastOnce, QoS::AtMostOnce]);
+}
+
+#[test]
+fn a_session_of_an_idle_client_is_small() {
+    assert!(size_of::<Session>() <= 104, "{}", size_of::<Session>());
+}

@@ -1,0 +1,346 @@
+//! CONNECT: checks, home, takeover, session, CONNACK (MQTT-3.1, MQTT-3.2).
+
+use config::ServerMoved;
+use metrics::{Counter, DropKind, DropReason};
+use mqtt::{
+    ConnAck, ConnAckProperties, Connect, FrameHeader, Packet, ProtocolVersion, QoS, ReasonCode,
+};
+use router::{SessionId, home, slot};
+use session::acl::{Access, AclClient, AclDecision};
+use session::{Message, NEVER_EXPIRES_S, Publication, Session, Will};
+
+use crate::connection::{Extras, State};
+use crate::effect::ConnectionId;
+use crate::leave::End;
+use crate::packets::Handled;
+use crate::sessions::NO_CONNECTION;
+use crate::shard::Shard;
+
+/// What an assigned client id begins with.
+const ASSIGNED_PREFIX: &str = "ringmq-";
+
+/// A keepalive is kept for this factor of its time, times twice the backoff setting (SEED-PROTO-04).
+const KEEPALIVE_FACTOR: u64 = 2;
+
+impl Shard {
+    /// Handles the first packet of a connection.
+    pub(crate) fn handle_connect(
+        &mut self,
+        id: ConnectionId,
+        header: &FrameHeader,
+        bytes: &[u8],
+    ) -> Handled {
+        let body = &bytes[header.header_len..];
+        let decoded = Packet::decode(header, body, ProtocolVersion::V5, &self.limits);
+        let connect = match decoded {
+            Ok(Packet::Connect(connect)) => connect,
+            Ok(_) => unreachable!("the caller looked at the packet type"),
+            Err(error) => {
+                self.decode_failed(id, bytes, &error);
+                return Handled::Done;
+            }
+        };
+        if !connect.client_id.is_empty() {
+            let target = home(slot(connect.client_id.as_bytes()), self.shards);
+            if target != self.id {
+                self.hand_over(id, target);
+                return Handled::Held;
+            }
+        }
+        self.clients.metrics.inc(Counter::PacketsReceived);
+        self.clients.metrics.inc(Counter::PacketsConnect);
+        match self.check_connect(id, &connect) {
+            Ok(()) => self.accept_connect(id, &connect),
+            Err(reason) => self.refuse_connect(id, Some(connect.version), reason),
+        }
+        Handled::Done
+    }
+
+    fn check_connect(&self, id: ConnectionId, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        let mqtt = &self.settings.mqtt;
+        let v5 = connect.version == ProtocolVersion::V5;
+        match mqtt.server_moved {
+            ServerMoved::Off => {}
+            ServerMoved::Temporary => return Err(ReasonCode::UseAnotherServer),
+            ServerMoved::Permanent => return Err(ReasonCode::ServerMoved),
+        }
+        // MQTT-3.1.3-8; MQTT 3.1 knows no empty id at all. SEED-PROTO-06.
+        let may_be_empty = match connect.version {
+            ProtocolVersion::V3_1 => false,
+            ProtocolVersion::V3_1_1 => connect.clean_start,
+            ProtocolVersion::V5 => true,
+        };
+        if connect.client_id.is_empty() && !may_be_empty
+            || connect.client_id.len() > mqtt.max_client_id_len
+        {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        if connect.properties.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod); // v5 MQTT-4.12.0-1
+        }
+        if !mqtt.allow_anonymous {
+            // Without authentication modules nobody can be told from anybody (SEED-AUTH-02).
+            return Err(ReasonCode::NotAuthorized);
+        }
+        if let Some(will) = &connect.will {
+            if will.qos as u8 > mqtt.max_qos_allowed && v5 {
+                return Err(ReasonCode::QosNotSupported); // v5 MQTT-3.2.2-12
+            }
+            if will.retain && !mqtt.retain_available && v5 {
+                return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-13
+            }
+        }
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
+        Ok(())
+    }
+
+    /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read
+    /// gets no answer, as it asked none of the questions its return codes answer.
+    pub(crate) fn refuse_connect(
+        &mut self,
+        id: ConnectionId,
+        version: Option<ProtocolVersion>,
+        reason: ReasonCode,
+    ) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if let Some(version) = version {
+            connection.version = version;
+        }
+        let answerable = version.is_some_and(|version| {
+            version == ProtocolVersion::V5
+                || !matches!(
+                    reason,
+                    ReasonCode::MalformedPacket
+                        | ReasonCode::ProtocolError
+                        | ReasonCode::PacketTooLarge
+                )
+        });
+        if answerable {
+            let reference = self.settings.mqtt.server_reference.clone();
+            let moved = matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved);
+            self.clients.write(id.index, Counter::PacketsConnack, |version, out| {
+                let properties = ConnAckProperties {
+                    server_reference: reference.as_deref().filter(|_| moved),
+                    ..ConnAckProperties::default()
+                };
+                ConnAck { session_present: false, reason, properties }.encode(version, out);
+            });
+        }
+        self.clients.metrics.inc(Counter::ClientConnectRefused);
+        self.end_connection(id, End::ConnectRefused(reason));
+    }
+
+    fn accept_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let (session, present) = self.open_session(client_id, connect);
+        let will =
+            connect.will.as_ref().and_then(|will| self.accept_will(id, client_id, connect, will));
+        let now = self.clients.now;
+        let slot = self.clients.sessions.slot_mut(session.0).expect("just opened");
+        slot.connection = id.index;
+        let owner = slot.session.as_mut().expect("just opened");
+        owner.will = will;
+        owner.expiry_interval_s = session_expiry_s(connect, &self.settings);
+        owner.clean_start = connect.clean_start;
+        owner.restart_clocks(now.mono_ms);
+        let transient = owner.is_transient();
+        let keepalive_s = self.keepalive_s(connect);
+        let extras = connection_extras(connect, self.settings.mqtt.max_topic_alias);
+        let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
+        connection.session = session.0;
+        connection.state = State::Connected;
+        connection.version = connect.version;
+        connection.keepalive_s = keepalive_s;
+        connection.connected_unix_s = u32::try_from(now.unix_ms / 1000).unwrap_or(u32::MAX);
+        connection.is_bridge = connect.is_bridge;
+        connection.clean_start = connect.clean_start;
+        connection.extras = extras;
+        self.clients.session_timers.cancel(session.0);
+        self.arm_keepalive(id.index);
+        self.arm_flow_timer(session);
+        self.clients.metrics.inc(Counter::ClientConnected);
+        self.clients.gauge_connected(true, transient);
+        self.send_connack(id, connect, assigned.as_deref(), present, keepalive_s);
+        if present {
+            self.clients.resend_inflight(session); // MQTT-4.4.0-1
+            self.clients.drain_mqueue(session);
+        }
+    }
+
+    /// Finds the session the client asks for, or makes it; whether it was there (MQTT-3.2.2-1..3). The connection it
+    /// may still have is taken over (MQTT-3.1.4-2).
+    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (SessionId, bool) {
+        if let Some(session) = self.clients.sessions.find(client_id) {
+            let slot = self.clients.sessions.slot(session.0).expect("it was found");
+            let connection = slot.connection;
+            if connection != NO_CONNECTION {
+                self.take_over(connection, connect.clean_start);
+            }
+            // Ending its connection ends a transient session.
+            if self.clients.sessions.find(client_id).is_some() {
+                if !connect.clean_start {
+                    self.clients.metrics.inc(Counter::SessionResumed);
+                    return (session, true);
+                }
+                self.end_session(session, Counter::SessionDiscarded); // MQTT-3.1.2-4
+            }
+        }
+        let created = u32::try_from(self.clients.now.unix_ms / 1000).unwrap_or(u32::MAX);
+        let session = Session::new(client_id, connect.clean_start, created);
+        let id = self.clients.sessions.insert(session);
+        self.clients.metrics.inc(Counter::SessionCreated);
+        self.clients.gauge_sessions();
+        (id, false)
+    }
+
+    fn take_over(&mut self, connection: u32, clean_start: bool) {
+        let old = self.clients.connections.at(connection).expect("a session's connection exists");
+        let old = ConnectionId { index: connection, generation: old.generation };
+        self.clients.metrics.inc(Counter::SessionTakenOver);
+        self.end_connection(old, End::TakenOver { session_goes_on: !clean_start });
+    }
+
+    /// A client id that is at home on this shard, so that no move is needed.
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            let id = format!("{ASSIGNED_PREFIX}{:016x}", self.random.next());
+            let here = home(slot(id.as_bytes()), self.shards) == self.id;
+            if here && self.clients.sessions.find(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// A will whose topic the client may not publish to is not kept (SEED-PUB-15), and counted.
+    fn accept_will(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        connect: &Connect<'_>,
+        will: &mqtt::Will<'_>,
+    ) -> Option<Box<Will>> {
+        let connection = self.clients.connections.get(id)?;
+        let client =
+            AclClient { client_id, username: connect.username, peer: connection.peer.ip() };
+        if self.acl.check(&client, Access::Publish, will.topic) == AclDecision::Deny {
+            self.clients.metrics.inc(Counter::ClientAclDeny);
+            self.clients.metrics.count_drop(DropKind::Will, DropReason::AclDenied);
+            return None;
+        }
+        let mut forwarded = Vec::with_capacity(will.forwarded.len());
+        will.forwarded.write_to(&mut forwarded);
+        let qos = QoS::from_bits((will.qos as u8).min(self.settings.mqtt.max_qos_allowed));
+        let publication = Publication {
+            topic: will.topic,
+            payload: will.payload,
+            forwarded: &forwarded,
+            qos: qos.unwrap_or(QoS::AtMostOnce),
+            retain: will.retain && self.settings.mqtt.retain_available,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        let now = self.clients.now;
+        Some(Box::new(Will {
+            message: Message::new(self.clients.message_ids.next(now.unix_ms), &publication),
+            expiry_interval_s: will.message_expiry_interval_s,
+            delay_s: will.delay_interval_s,
+        }))
+    }
+
+    /// Server Keep Alive replaces the client's value, for v5 only (MQTT-3.1.2-21, MQTT-3.2.2-21).
+    fn keepalive_s(&self, connect: &Connect<'_>) -> u16 {
+        let server = self.settings.mqtt.server_keepalive_s;
+        if connect.version == ProtocolVersion::V5 && server > 0 {
+            server
+        } else {
+            connect.keep_alive_s
+        }
+    }
+
+    /// How long a connection may be silent: one and a half times its keepalive, by default (MQTT-3.1.2-22).
+    pub(crate) fn silence_max_ms(&self, keepalive_s: u16) -> u64 {
+        let backoff = u64::from(self.settings.mqtt.keepalive_backoff_permille);
+        u64::from(keepalive_s) * KEEPALIVE_FACTOR * backoff
+    }
+
+    pub(crate) fn arm_keepalive(&mut self, connection: u32) {
+        let Some(target) = self.clients.connections.at(connection) else { return };
+        if target.keepalive_s == 0 {
+            self.clients.connection_timers.cancel(connection); // MQTT-3.1.2-22: 0 turns it off
+        } else {
+            let deadline = self.clients.now.mono_ms + self.silence_max_ms(target.keepalive_s);
+            self.clients.connection_timers.set(connection, deadline);
+        }
+    }
+
+    fn send_connack(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        assigned: Option<&str>,
+        session_present: bool,
+        keepalive_s: u16,
+    ) {
+        let settings = self.settings.clone();
+        let mqtt = &settings.mqtt;
+        let expiry = self.clients.session_of(id.index).map_or(0, |s| s.expiry_interval_s);
+        let asked = connect.properties.session_expiry_interval_s.unwrap_or(0);
+        let properties = ConnAckProperties {
+            session_expiry_interval_s: (expiry != asked).then_some(expiry),
+            receive_maximum: Some(mqtt.receive_maximum),
+            maximum_qos: QoS::from_bits(mqtt.max_qos_allowed).unwrap_or(QoS::ExactlyOnce),
+            retain_available: mqtt.retain_available,
+            maximum_packet_size: Some(mqtt.max_packet_size_bytes),
+            assigned_client_id: assigned,
+            topic_alias_maximum: mqtt.max_topic_alias,
+            wildcard_subscription_available: mqtt.wildcard_subscription,
+            subscription_ids_available: mqtt.subscription_identifiers,
+            shared_subscription_available: mqtt.shared_subscription,
+            server_keep_alive_s: (keepalive_s != connect.keep_alive_s).then_some(keepalive_s),
+            // MQTT-3.1.2-28: only to a client that asked for it.
+            response_information: mqtt
+                .response_information
+                .as_deref()
+                .filter(|_| connect.properties.request_response_information),
+            ..ConnAckProperties::default()
+        };
+        self.clients.write(id.index, Counter::PacketsConnack, |version, out| {
+            let reason = ReasonCode::Success;
+            ConnAck { session_present, reason, properties }.encode(version, out);
+        });
+    }
+}
+
+/// How long the session outlives its connection: for v5 what the client asks for, within the setting's limit; before it
+/// the setting, unless the session is clean (SEED-SESS-02, SEED-PROTO-20).
+fn session_expiry_s(connect: &Connect<'_>, settings: &config::Settings) -> u32 {
+    if connect.version == ProtocolVersion::V5 {
+        let asked = connect.properties.session_expiry_interval_s.unwrap_or(0);
+        asked.min(settings.mqtt.max_session_expiry_interval_s)
+    } else if connect.clean_start {
+        0
+    } else if settings.session.expiry_interval_s == 0 {
+        NEVER_EXPIRES_S
+    } else {
+        settings.session.expiry_interval_s
+    }
+}
+
+/// What this connection has beyond the least; `None` for a v3 client without a user name.
+fn connection_extras(connect: &Connect<'_>, alias_max: u16) -> Option<Box<Extras>> {
+    let v5 = connect.version == ProtocolVersion::V5;
+    if !v5 && connect.username.is_none() {
+        return None;
+    }
+    let properties = &connect.properties;
+    Some(Box::new(Extras {
+        username: connect.username.map(Box::from),
+        maximum_packet_size: properties.maximum_packet_size.unwrap_or(u32::MAX),
+        receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
+        alias_maximum: properties.topic_alias_maximum.min(alias_max),
+        ..Extras::default()
+    }))
+}

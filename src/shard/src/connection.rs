@@ -1,0 +1,259 @@
+//! A connection slot and the table of them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use mqtt::ProtocolVersion;
+use session::{InboundAliases, OutboundAliases};
+
+use crate::chunked::Chunked;
+use crate::effect::{ConnectionId, GENERATION_MASK, ListenerId};
+use crate::outbox::NO_OUTBOX;
+use crate::stash::NO_STASH;
+
+/// No session.
+pub(crate) const NO_SESSION: u32 = u32::MAX;
+
+/// Length of the ticks of `last_received`.
+pub(crate) const STAMP_MS: u64 = 100;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum State {
+    /// The slot is not in use.
+    #[default]
+    Free,
+    /// Its first packet has not come.
+    AwaitsConnect,
+    /// It is on its way to another shard.
+    Leaving,
+    /// It has a session.
+    Connected,
+    /// It is being closed; what still arrives is discarded.
+    Closing,
+}
+
+/// Why a connection is not read; a set of bits.
+pub(crate) mod pause {
+    /// A mesh ring its messages go through is full.
+    pub const MESH: u8 = 1;
+    /// It has as many unreleased `QoS` 2 messages as it may have.
+    pub const AWAITING_REL: u8 = 1 << 1;
+    /// Too many of its SUBSCRIBEs wait for the other shards.
+    pub const SUBSCRIBING: u8 = 1 << 2;
+    /// Its stash is full.
+    pub const STASH: u8 = 1 << 3;
+    /// The answers it does not read fill its outbox.
+    pub const OUTBOX: u8 = 1 << 4;
+    /// Its stash is about to be handled; it is not read before that, so that order is kept.
+    pub const RESUMING: u8 = 1 << 5;
+    /// Reasons that also hold back what is in the stash.
+    pub const HOLDS_STASH: u8 = MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING;
+}
+
+/// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { ip: [0; 16], port: 0 }
+    }
+}
+
+impl Peer {
+    pub fn new(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self { ip, port: address.port() }
+    }
+
+    pub fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.ip).to_canonical()
+    }
+
+    pub fn address(self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.port)
+    }
+}
+
+/// What only some connections have: a user name, or the state of MQTT 5.
+#[derive(Debug)]
+pub(crate) struct Extras {
+    pub username: Option<Box<str>>,
+    /// Maximum Packet Size of the client; `u32::MAX` when it named none.
+    pub maximum_packet_size: u32,
+    /// Receive Maximum of the client.
+    pub receive_maximum: u16,
+    /// Topic Alias Maximum of the client, and the aliases given.
+    pub alias_maximum: u16,
+    pub outbound: OutboundAliases,
+    pub inbound: InboundAliases,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Self {
+            username: None,
+            maximum_packet_size: u32::MAX,
+            receive_maximum: u16::MAX,
+            alias_maximum: 0,
+            outbound: OutboundAliases::default(),
+            inbound: InboundAliases::default(),
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub generation: u32,
+    pub session: u32,
+    pub outbox: u32,
+    pub stash: u32,
+    /// When it last received something, in units of [`STAMP_MS`].
+    pub last_received: u32,
+    /// When it was accepted, later when its CONNECT was, in seconds since the Unix epoch.
+    pub connected_unix_s: u32,
+    pub extras: Option<Box<Extras>>,
+    pub peer: Peer,
+    pub keepalive_s: u16,
+    pub listener: ListenerId,
+    pub version: ProtocolVersion,
+    pub state: State,
+    /// Why it is not read: bits of [`pause`].
+    pub paused: u8,
+    /// SUBACKs and UNSUBACKs that wait for other shards.
+    pub subscribing: u8,
+    /// A flush effect of it is queued.
+    pub flush_queued: bool,
+    /// The bridge bit of its CONNECT.
+    pub is_bridge: bool,
+    /// Clean Start of its CONNECT.
+    pub clean_start: bool,
+    /// Its listener had no room: it was never counted as a client of it.
+    pub is_refused: bool,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            session: NO_SESSION,
+            outbox: NO_OUTBOX,
+            stash: NO_STASH,
+            last_received: 0,
+            connected_unix_s: 0,
+            extras: None,
+            peer: Peer::default(),
+            keepalive_s: 0,
+            listener: ListenerId(0),
+            version: ProtocolVersion::V3_1_1,
+            state: State::Free,
+            paused: 0,
+            subscribing: 0,
+            flush_queued: false,
+            is_bridge: false,
+            clean_start: false,
+            is_refused: false,
+        }
+    }
+}
+
+impl Connection {
+    pub fn is_v5(&self) -> bool {
+        self.version == ProtocolVersion::V5
+    }
+
+    /// Whether its receive is to be armed. Waiting for PUBRELs needs reading on.
+    pub fn is_read(&self) -> bool {
+        self.paused & !pause::AWAITING_REL == 0
+    }
+
+    pub fn username(&self) -> Option<&str> {
+        self.extras.as_ref().and_then(|extras| extras.username.as_deref())
+    }
+}
+
+/// The connections of a shard, by descriptor slot.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    table: Chunked<Connection>,
+}
+
+impl Connections {
+    /// Slots there is room for; every index in use is below it.
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.table.len()).expect("indices are 32 bits")
+    }
+
+    /// Puts a new connection into slot `index`.
+    pub fn open(&mut self, index: u32, peer: SocketAddr, listener: ListenerId) -> ConnectionId {
+        self.table.grow_to(index);
+        let slot = self.table.get_mut(index).expect("room was made");
+        assert!(slot.state == State::Free, "descriptor slot {index} was given out twice");
+        let generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
+        *slot = Connection {
+            generation,
+            peer: Peer::new(peer),
+            listener,
+            state: State::AwaitsConnect,
+            ..Connection::default()
+        };
+        ConnectionId { index, generation }
+    }
+
+    /// The connection, if it is still this one.
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.at(id.index).filter(|c| c.generation == id.generation)
+    }
+
+    /// The connection, if it is still this one.
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.at_mut(id.index).filter(|c| c.generation == id.generation)
+    }
+
+    /// The connection in a slot that is in use.
+    pub fn at(&self, index: u32) -> Option<&Connection> {
+        self.table.get(index).filter(|c| c.state != State::Free)
+    }
+
+    /// The connection in a slot that is in use.
+    pub fn at_mut(&mut self, index: u32) -> Option<&mut Connection> {
+        self.table.get_mut(index).filter(|c| c.state != State::Free)
+    }
+
+    /// Frees a slot; its generation stays.
+    pub fn free(&mut self, index: u32) {
+        let slot = self.at_mut(index).expect("only a slot in use is freed");
+        *slot = Connection { generation: slot.generation, ..Connection::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_used_again_has_another_generation() {
+        let mut connections = Connections::default();
+        let peer: SocketAddr = "127.0.0.9:5".parse().unwrap();
+        let first = connections.open(7, peer, ListenerId(0));
+        assert_eq!(connections.get(first).unwrap().peer.address(), peer);
+        connections.free(7);
+        assert!(connections.get(first).is_none());
+        let second = connections.open(7, peer, ListenerId(0));
+        assert_ne!(first, second);
+        assert!(connections.get(first).is_none());
+        assert!(connections.get(second).is_some());
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 64, "{}", size_of::<Connection>());
+    }
+}

@@ -1,0 +1,269 @@
+//! Routing: from a publication to the subscribers of this shard, to other shards, to shared groups and to the
+//! retained index (SEED-PUB-01..08).
+
+use metrics::{Counter, DropReason};
+use ring::{ShardId, ShardSet};
+use router::{
+    Destination, FilterId, GroupId, PickInput, SessionId, SubOptions, Subscriber, home, slot,
+};
+use session::Publication;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clients::{Clients, Delivered, Dispatch};
+use crate::mesh::{Room, Target};
+use crate::shard::Shard;
+
+/// Which members of a shared group are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Members {
+    /// Those whose client is connected.
+    Connected,
+    /// All: one that is away gets it queued.
+    Any,
+}
+
+/// Where a publication went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Routed {
+    /// Filters of this shard, other shards, and groups that wanted it.
+    pub destinations: u32,
+    /// A batch to another shard is full: whoever published has to wait.
+    pub mesh_full: bool,
+}
+
+impl Shard {
+    /// Routes a publication that entered the broker at this shard.
+    pub(crate) fn route(&mut self, dispatch: &mut Dispatch<'_>) -> Routed {
+        let publication = dispatch.publication;
+        let mut matches = std::mem::take(&mut self.scratch.matches);
+        self.router.matches(publication.topic, &mut matches);
+        let mut routed = Routed::default();
+        let destinations = matches.filters.len() + matches.shards.len() + matches.groups.len();
+        routed.destinations = u32::try_from(destinations).unwrap_or(u32::MAX);
+        self.deliver_to_filters(&matches.filters, dispatch);
+        for to in matches.shards.iter() {
+            routed.mesh_full |= self.send_to_shard(to, Target::Subscribers, dispatch) == Room::Full;
+        }
+        for group in &matches.groups {
+            routed.mesh_full |= self.dispatch_to_group(group.group, dispatch) == Room::Full;
+        }
+        if publication.retain {
+            routed.mesh_full |= self.route_retained(dispatch) == Room::Full;
+        }
+        if destinations == 0 && !publication.sys {
+            self.clients.metrics.inc(Counter::MessagesNoSubscribers);
+        }
+        self.scratch.matches = matches;
+        routed
+    }
+
+    /// Routes a publication that another shard sent here for the subscribers of this one.
+    pub(crate) fn route_local(&mut self, dispatch: &mut Dispatch<'_>) {
+        let mut matches = std::mem::take(&mut self.scratch.matches);
+        self.router.match_local(dispatch.publication.topic, &mut matches);
+        self.deliver_to_filters(&matches.filters, dispatch);
+        self.scratch.matches = matches;
+    }
+
+    /// Adds a publication to the batch for another shard: inside it if it is small and of `QoS` 0, else by reference.
+    fn send_to_shard(
+        &mut self,
+        to: ShardId,
+        target: Target<'_>,
+        dispatch: &mut Dispatch<'_>,
+    ) -> Room {
+        self.clients.metrics.inc(Counter::MessagesForwarded);
+        if let Some(room) = self.mesh.send_inline(to, target, &dispatch.publication) {
+            return room;
+        }
+        let now = self.clients.now;
+        let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+        self.mesh.send_shared(to, target, message)
+    }
+
+    fn deliver_to_filters(&mut self, filters: &[FilterId], dispatch: &mut Dispatch<'_>) {
+        match *filters {
+            [] => {}
+            [filter] => self.deliver_to_filter(filter, dispatch),
+            _ => self.deliver_overlapping(filters, dispatch),
+        }
+    }
+
+    /// One filter matches: each of its subscribers is there once.
+    fn deliver_to_filter(&mut self, filter: FilterId, dispatch: &mut Dispatch<'_>) {
+        let Shard { router, clients, .. } = self;
+        let subscribers = router.subscribers(filter);
+        dispatch.expect_receivers(subscribers.len());
+        for subscriber in subscribers {
+            let id = [subscription_id(clients, filter, subscriber)];
+            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            clients.deliver(subscriber.session, subscriber.options, ids, dispatch, false);
+        }
+    }
+
+    /// Several filters match: a session that has more than one of them gets one copy, with the highest `QoS` and all
+    /// subscription identifiers (SEED-PROTO-12, MQTT-3.3.4-2..4).
+    fn deliver_overlapping(&mut self, filters: &[FilterId], dispatch: &mut Dispatch<'_>) {
+        let mut all = std::mem::take(&mut self.scratch.overlapping);
+        let mut ids = std::mem::take(&mut self.scratch.subscription_ids);
+        all.clear();
+        for &filter in filters {
+            for subscriber in self.router.subscribers(filter) {
+                all.push((*subscriber, subscription_id(&self.clients, filter, subscriber)));
+            }
+        }
+        all.sort_unstable_by_key(|(subscriber, _)| subscriber.session);
+        dispatch.expect_receivers(all.len());
+        for same in all.chunk_by(|(a, _), (b, _)| a.session == b.session) {
+            ids.clear();
+            ids.extend(same.iter().map(|&(_, id)| id).filter(|&id| id != 0));
+            let options = merged_options(same, &self.clients, dispatch.publication);
+            if let Some(options) = options {
+                self.clients.deliver(same[0].0.session, options, &ids, dispatch, false);
+            }
+        }
+        self.scratch.overlapping = all;
+        self.scratch.subscription_ids = ids;
+    }
+
+    /// Gives a publication to one member of a shared group, on this shard or another.
+    fn dispatch_to_group(&mut self, group: GroupId, dispatch: &mut Dispatch<'_>) -> Room {
+        let pick = self.pick_input(dispatch.publication);
+        match self.router.group_pick(group, &pick) {
+            None => Room::Free,
+            Some(Destination::Shard(to)) if to == self.id => {
+                if !self.deliver_to_members(group, &pick, dispatch, Members::Connected) {
+                    return self.dispatch_elsewhere(group, &pick, dispatch);
+                }
+                Room::Free
+            }
+            Some(Destination::Shard(to)) => self.send_to_group(to, group, dispatch),
+        }
+    }
+
+    fn send_to_group(&mut self, to: ShardId, group: GroupId, dispatch: &mut Dispatch<'_>) -> Room {
+        let (group, filter) = self.router.group(group).expect("it was just matched");
+        let target = Target::Group { group, filter };
+        self.clients.metrics.inc(Counter::MessagesForwarded);
+        if let Some(room) = self.mesh.send_inline(to, target, &dispatch.publication) {
+            return room;
+        }
+        let message = dispatch.message(&mut self.clients.message_ids, self.clients.now).clone();
+        self.mesh.send_shared(to, target, message)
+    }
+
+    /// No member here is connected: another shard's may be; else one that is away here gets it queued.
+    fn dispatch_elsewhere(
+        &mut self,
+        group: GroupId,
+        pick: &PickInput,
+        dispatch: &mut Dispatch<'_>,
+    ) -> Room {
+        let own = ShardSet::from_iter([self.id]);
+        match self.router.group_pick_except(group, pick, &own) {
+            Some(Destination::Shard(to)) => self.send_to_group(to, group, dispatch),
+            None => {
+                self.deliver_to_members(group, pick, dispatch, Members::Any);
+                Room::Free
+            }
+        }
+    }
+
+    /// Gives a publication that another shard sent to a member of the group here: a connected one if there is, else it is
+    /// queued for one that is away. A message moves once: if all members have left meanwhile it is dropped, and counted.
+    pub(crate) fn deliver_to_group(
+        &mut self,
+        group: &str,
+        filter: &str,
+        dispatch: &mut Dispatch<'_>,
+    ) {
+        let pick = self.pick_input(dispatch.publication);
+        let taken = self.router.group_find(group, filter).is_some_and(|group| {
+            self.deliver_to_members(group, &pick, dispatch, Members::Connected)
+                || self.deliver_to_members(group, &pick, dispatch, Members::Any)
+        });
+        if !taken {
+            self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember);
+        }
+    }
+
+    /// Tries this shard's members of a group, the picked one first, until one takes the message.
+    fn deliver_to_members(
+        &mut self,
+        group: GroupId,
+        pick: &PickInput,
+        dispatch: &mut Dispatch<'_>,
+        which: Members,
+    ) -> bool {
+        let Shard { router, clients, .. } = self;
+        let mut members = router.group_members_of(group, pick);
+        let Some(filter) = members.filter_id() else { return false };
+        members.any(|member| {
+            if which == Members::Connected && clients.connected(member.session).is_none() {
+                return false;
+            }
+            let id = [subscription_id(clients, filter, &member)];
+            let ids = if id[0] == 0 { &[][..] } else { &id[..] };
+            let delivered = clients.deliver(member.session, member.options, ids, dispatch, false);
+            delivered == Delivered::Taken
+        })
+    }
+
+    fn pick_input(&mut self, publication: Publication<'_>) -> PickInput {
+        let publisher = publication
+            .origin
+            .map_or(0, |origin| u64::from(origin.shard) << 32 | u64::from(origin.session));
+        PickInput {
+            topic_hash: xxh3_64(publication.topic.as_bytes()),
+            publisher_hash: publisher.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            random: self.random.next(),
+            strategy: self.shared_strategy,
+        }
+    }
+
+    /// Takes a publication with RETAIN to the shard that keeps its topic (MQTT-3.3.1-5).
+    fn route_retained(&mut self, dispatch: &mut Dispatch<'_>) -> Room {
+        let keeper = home(slot(dispatch.publication.topic.as_bytes()), self.shards);
+        if keeper == self.id {
+            self.store_retained(dispatch);
+            return Room::Free;
+        }
+        let now = self.clients.now;
+        let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+        self.mesh.send_shared(keeper, Target::Retained, message)
+    }
+}
+
+/// The identifier of a session's subscription to a filter; 0 for none.
+fn subscription_id(clients: &Clients, filter: FilterId, subscriber: &Subscriber) -> u32 {
+    if !subscriber.options.has_subscription_id() {
+        return 0;
+    }
+    let session = clients.sessions.session(subscriber.session.0);
+    let subscription = session.and_then(|session| session.subscriptions.get(filter));
+    subscription.and_then(session::Subscription::id).map_or(0, std::num::NonZeroU32::get)
+}
+
+/// The options of one copy for several overlapping subscriptions: the highest `QoS`; RETAIN as published if any asks for
+/// it; No Local only keeps out the subscriptions that have it. `None` if nothing is left.
+fn merged_options(
+    same: &[(Subscriber, u32)],
+    clients: &Clients,
+    publication: Publication<'_>,
+) -> Option<SubOptions> {
+    let own = |session: SessionId| {
+        publication.origin.is_some() && publication.origin == clients.origin(session)
+    };
+    let mut merged: Option<SubOptions> = None;
+    for (subscriber, _) in same {
+        let options = subscriber.options;
+        if options.no_local() && own(subscriber.session) {
+            continue;
+        }
+        let best = merged.map_or(options.qos(), |m| m.qos().max(options.qos()));
+        let as_published =
+            options.retain_as_published() || merged.is_some_and(|m| m.retain_as_published());
+        merged = Some(SubOptions::new(best).with_retain_as_published(as_published));
+    }
+    merged
+}

@@ -1,0 +1,250 @@
+//! How connections and sessions end: DISCONNECT, wills, expiry (MQTT-3.14, MQTT-3.1.2-8, MQTT-3.1.2-10).
+
+use metrics::{Counter, DropKind, DropReason};
+use mqtt::{Disconnect, ProtocolVersion, ReasonCode};
+use router::SessionId;
+use session::{NEVER_EXPIRES_S, WillDue, will_due};
+
+use crate::clients::Dispatch;
+use crate::connection::{NO_SESSION, State};
+use crate::effect::{CloseMode, ConnectionId, Effect};
+use crate::sessions::NO_CONNECTION;
+use crate::shard::Shard;
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client sent DISCONNECT; whether it wants its will published (reason 0x04).
+    Disconnected { with_will: bool },
+    /// The client closed without DISCONNECT.
+    PeerClosed,
+    /// The socket failed.
+    SocketError(i32),
+    /// The client broke the protocol.
+    ProtocolError(ReasonCode),
+    /// The first packet was no CONNECT.
+    NotConnect,
+    /// Its CONNECT was refused; the CONNACK is in the outbox.
+    ConnectRefused(ReasonCode),
+    /// No CONNECT in time, or half of one.
+    IdleTimeout,
+    /// The rest of a packet did not come in time.
+    PartialPacket,
+    /// Silent for longer than its keepalive allows.
+    KeepaliveTimeout,
+    /// It does not read what is sent to it.
+    SendTimeout,
+    /// The same client id connected again.
+    TakenOver { session_goes_on: bool },
+    /// An administrator ended it.
+    Kicked,
+    /// The broker stops.
+    Shutdown(ReasonCode),
+}
+
+impl End {
+    /// As `listeners` shows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected { .. } => "normal",
+            Self::PeerClosed => "closed",
+            Self::SocketError(libc_errno::ECONNRESET) => "reset",
+            Self::SocketError(_) => "socket_error",
+            Self::ProtocolError(ReasonCode::PacketTooLarge) => "packet_too_large",
+            Self::ProtocolError(_) => "protocol_error",
+            Self::NotConnect => "not_connect",
+            Self::ConnectRefused(_) => "connect_refused",
+            Self::IdleTimeout => "idle_timeout",
+            Self::PartialPacket => "partial_packet",
+            Self::KeepaliveTimeout => "keepalive_timeout",
+            Self::SendTimeout => "send_timeout",
+            Self::TakenOver { .. } => "conflict",
+            Self::Kicked => "kicked",
+            Self::Shutdown(_) => "shutdown",
+        }
+    }
+
+    /// What a v5 client is told (v5 MQTT-4.13.1-1); `None` where it is not there to hear it.
+    fn disconnect_reason(self) -> Option<ReasonCode> {
+        match self {
+            Self::ProtocolError(reason) | Self::Shutdown(reason) => Some(reason),
+            Self::KeepaliveTimeout => Some(ReasonCode::KeepAliveTimeout),
+            Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver), // MQTT-3.1.4-3
+            Self::Kicked => Some(ReasonCode::AdministrativeAction),
+            Self::PartialPacket => Some(ReasonCode::MalformedPacket),
+            _ => None,
+        }
+    }
+
+    fn close_mode(self) -> CloseMode {
+        match self {
+            Self::PeerClosed | Self::SocketError(_) | Self::SendTimeout | Self::IdleTimeout => {
+                CloseMode::Now
+            }
+            _ => CloseMode::Linger,
+        }
+    }
+}
+
+/// Errnos this crate names; it has no system library below it.
+mod libc_errno {
+    pub const ECONNRESET: i32 = 104;
+}
+
+impl Shard {
+    pub(crate) fn handle_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>) {
+        self.clients.metrics.inc(Counter::PacketsDisconnect);
+        if let Some(expiry_s) = disconnect.session_expiry_interval_s {
+            let max = self.settings.mqtt.max_session_expiry_interval_s;
+            let Some(session) = self.clients.session_of(id.index) else { return };
+            if session.is_transient() && expiry_s > 0 {
+                return self.protocol_error(id, ReasonCode::ProtocolError); // v5 MQTT-3.14.2-2
+            }
+            session.expiry_interval_s = expiry_s.min(max);
+        }
+        // Any reason but 0x00 leaves the will in place (v5 MQTT-3.14.4-3, MQTT-3.1.2-10).
+        let with_will = disconnect.reason != ReasonCode::Success;
+        self.end_connection(id, End::Disconnected { with_will });
+    }
+
+    /// Ends a connection; of one that is ending already nothing more is made.
+    pub(crate) fn end_connection(&mut self, id: ConnectionId, end: End) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if matches!(connection.state, State::Closing | State::Leaving) {
+            // A leaving connection is the reactor's until the hand-over is over.
+            return;
+        }
+        let (session, listener) = (connection.session, connection.listener);
+        let was_connected = connection.state == State::Connected;
+        let tell = connection.version == ProtocolVersion::V5 && was_connected;
+        if tell && let Some(reason) = end.disconnect_reason() {
+            let reference = self.settings.mqtt.server_reference.clone();
+            self.clients.write(id.index, Counter::PacketsDisconnectSent, |version, out| {
+                let disconnect = Disconnect {
+                    server_reference: reference.as_deref().filter(|_| is_move(reason)),
+                    ..Disconnect::new(reason)
+                };
+                disconnect.encode(version, out);
+            });
+        }
+        let connection = self.clients.connections.get_mut(id).expect("looked at above");
+        connection.state = State::Closing;
+        connection.session = NO_SESSION;
+        connection.extras = None;
+        self.clients.stashes.discard(&mut connection.stash);
+        self.clients.connection_timers.cancel(id.index);
+        self.clients.effects.push(Effect::Close { id, mode: end.close_mode() });
+        self.listeners.count_end(listener, end.name());
+        if was_connected && session != NO_SESSION {
+            self.clients.metrics.inc(Counter::ClientDisconnected);
+            self.leave_session(SessionId(session), end);
+        }
+    }
+
+    /// The connection of a session has ended.
+    fn leave_session(&mut self, id: SessionId, end: End) {
+        let now = self.clients.now;
+        let slot = self.clients.sessions.slot_mut(id.0).expect("a connection's session exists");
+        slot.connection = NO_CONNECTION;
+        slot.offline_since_ms = now.mono_ms;
+        let session = slot.session.as_mut().expect("the slot is in use");
+        session.release_idle();
+        let transient = session.is_transient();
+        self.clients.gauge_connected(false, transient);
+        if let End::Disconnected { with_will: false } = end {
+            session_will_discarded(self, id); // MQTT-3.14.4-3
+        }
+        let session = self.clients.sessions.session_mut(id.0).expect("looked at above");
+        let expiry_s = session.expiry_interval_s;
+        let delay_s = session.will.as_ref().map(|will| will.delay_s);
+        let goes_on = matches!(end, End::TakenOver { session_goes_on: true });
+        match delay_s.map(|delay_s| will_due(delay_s, expiry_s)) {
+            Some(WillDue::Now) => self.publish_will(id),
+            // The client is back already, so its delay cannot pass (MQTT-3.1.3-9).
+            Some(WillDue::AfterSeconds(_)) if goes_on => session_will_discarded(self, id),
+            _ => {}
+        }
+        if transient {
+            self.end_session(id, Counter::SessionTerminated);
+        } else {
+            self.arm_offline_timer(id);
+        }
+    }
+
+    /// The timer of a session without connection: its will, or its end.
+    pub(crate) fn arm_offline_timer(&mut self, id: SessionId) {
+        let Some(slot) = self.clients.sessions.slot(id.0) else { return };
+        let session = slot.session.as_ref().expect("the slot is in use");
+        let will = session.will.as_ref().map(|will| will.delay_s);
+        let expiry = Some(session.expiry_interval_s).filter(|&s| s != NEVER_EXPIRES_S);
+        let first_s = match (will, expiry) {
+            (Some(will), Some(expiry)) => will.min(expiry),
+            (Some(seconds), None) | (None, Some(seconds)) => seconds,
+            (None, None) => return,
+        };
+        let deadline = slot.offline_since_ms + u64::from(first_s) * 1000;
+        self.clients.session_timers.set(id.0, deadline);
+    }
+
+    /// The timer of a session without connection has fired.
+    pub(crate) fn offline_timer(&mut self, id: SessionId) {
+        let now_ms = self.clients.now.mono_ms;
+        let Some(slot) = self.clients.sessions.slot(id.0) else { return };
+        let offline_ms = now_ms.saturating_sub(slot.offline_since_ms);
+        let session = slot.session.as_ref().expect("the slot is in use");
+        let passed = |seconds: u32| offline_ms >= u64::from(seconds) * 1000;
+        if session.expiry_interval_s != NEVER_EXPIRES_S && passed(session.expiry_interval_s) {
+            self.end_session(id, Counter::SessionExpired);
+            return;
+        }
+        if session.will.as_ref().is_some_and(|will| passed(will.delay_s)) {
+            self.publish_will(id);
+        }
+        self.arm_offline_timer(id);
+    }
+
+    /// Publishes the will of a session, which thereby has none any more (MQTT-3.1.2-8, MQTT-3.1.2-10).
+    pub(crate) fn publish_will(&mut self, id: SessionId) {
+        let Some(session) = self.clients.sessions.session_mut(id.0) else { return };
+        let Some(will) = session.will.take() else { return };
+        let now = self.clients.now;
+        let mut publication = will.message.publication();
+        publication.origin = self.clients.origin(id);
+        publication.expires_unix_ms =
+            will.expiry_interval_s.map(|s| now.unix_ms + u64::from(s) * 1000);
+        self.clients.metrics.inc(Counter::MessagesWill);
+        let mut dispatch = Dispatch::new(publication, None);
+        self.route(&mut dispatch);
+    }
+
+    /// Ends a session: its will is published, its subscriptions go (MQTT-3.1.2-6).
+    pub(crate) fn end_session(&mut self, id: SessionId, why: Counter) {
+        self.publish_will(id);
+        let Some(session) = self.clients.sessions.session_mut(id.0) else { return };
+        let subscriptions: Vec<_> = session.subscriptions.take().collect();
+        for subscription in &subscriptions {
+            self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
+        }
+        self.clients.metrics.inc(why);
+        self.clients.session_timers.cancel(id.0);
+        self.replays.end_session(id);
+        let mut session = self.clients.sessions.remove(id);
+        for delivery in session.take_undelivered() {
+            self.clients.count_drop(delivery.qos, DropReason::SessionClosed);
+        }
+        self.clients.gauge_sessions();
+        self.gauge_routes();
+    }
+}
+
+fn session_will_discarded(shard: &mut Shard, id: SessionId) {
+    if let Some(session) = shard.clients.sessions.session_mut(id.0)
+        && session.will.take().is_some()
+    {
+        shard.clients.metrics.count_drop(DropKind::Will, DropReason::Discarded);
+    }
+}
+
+fn is_move(reason: ReasonCode) -> bool {
+    matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved)
+}

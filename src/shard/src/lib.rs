@@ -1,0 +1,46 @@
+//! One core's broker: connections, sessions, dispatch to shards, delivery to sessions, outboxes, timers and the
+//! messages of the mesh. Sans-I/O: the reactor (or the simulator) calls [`Shard`] with what happened and drains
+//! [`Effect`]s; time is an argument.
+//!
+//! One message's way through the modules: `transport` (bytes arrive) -> `packets` (whole packets) -> `publish` (checks,
+//! `QoS`) -> `dispatch` (the router's answer: here, other shards, groups, retained) -> `mesh` and `inbox` (to another
+//! shard and there) -> `clients` (to the session, into the outbox) -> `outbox` (one send per tick).
+//!
+//! Invariants, asserted where they could break: a session has at most one connection and both are of this shard; a slot of
+//! the descriptor table has one user at a time, told apart by its generation; a packet id on the wire is in the
+//! window; everything a connection can make grow (outbox, stash, window, queue, pending SUBACKs) has a limit.
+#![forbid(unsafe_code)]
+
+mod chunked;
+mod clients;
+pub mod command;
+mod connect;
+mod connection;
+mod control;
+mod dispatch;
+mod effect;
+mod handover;
+mod inbox;
+mod leave;
+mod listeners;
+mod mesh;
+mod outbox;
+mod packets;
+mod publish;
+mod random;
+mod retained;
+mod sessions;
+mod shard;
+mod stash;
+mod subscribe;
+mod timers;
+mod transport;
+mod wheel;
+
+pub use command::{Command, Reply, Request};
+pub use effect::{
+    CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,
+};
+pub use listeners::ListenerClients;
+pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
+pub use shard::{Shard, ShardSetup};

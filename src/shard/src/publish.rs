@@ -1,0 +1,273 @@
+//! PUBLISH from a client, and the acknowledgements of both directions (MQTT-3.3 to MQTT-3.7, MQTT-4.3).
+
+use std::rc::Rc;
+
+use metrics::{Counter, DropReason};
+use mqtt::{Ack, PacketId, PacketType, Publish, QoS, ReasonCode};
+use router::SessionId;
+use session::acl::{Access, AclClient, AclDecision};
+use session::{Acknowledged, Publication, Received};
+
+use crate::clients::Dispatch;
+use crate::connection::{Connection, pause};
+use crate::dispatch::Routed;
+use crate::effect::ConnectionId;
+use crate::packets::Handled;
+use crate::shard::Shard;
+
+impl Shard {
+    pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
+        let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
+        let session = SessionId(connection.session);
+        let alias = match resolve_alias(connection, publish, self.settings.mqtt.max_topic_alias) {
+            Ok(alias) => alias,
+            Err(reason) => {
+                self.protocol_error(id, reason);
+                return Handled::Done;
+            }
+        };
+        let topic = alias.as_deref().unwrap_or(publish.topic);
+        if let Err(reason) = self.check_publish(id, publish) {
+            self.protocol_error(id, reason);
+            return Handled::Done;
+        }
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            match self.receive_qos2(id, session, packet_id) {
+                Some(Received::First) => {}
+                Some(Received::Repeated) => {
+                    self.count_received(publish.qos);
+                    self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::Success);
+                    return Handled::Done;
+                }
+                Some(Received::Full) => return Handled::Held,
+                None => return Handled::Done,
+            }
+        }
+        self.count_received(publish.qos);
+        if !self.may_publish(id, session, topic) {
+            self.clients.metrics.inc(Counter::ClientAclDeny);
+            self.clients.count_drop(publish.qos, DropReason::AclDenied);
+            self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::NotAuthorized);
+            return Handled::Done;
+        }
+        let routed = self.publish_from(session, topic, publish);
+        if routed.mesh_full {
+            self.pause(id, pause::MESH);
+            self.mesh_paused.push(id);
+        }
+        let reason = if routed.destinations > 0 {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoMatchingSubscribers
+        };
+        self.acknowledge(id, publish.qos, publish.packet_id, reason);
+        Handled::Done
+    }
+
+    fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        let mqtt = &self.settings.mqtt;
+        if publish.qos as u8 > mqtt.max_qos_allowed {
+            return Err(ReasonCode::QosNotSupported); // v5 MQTT-3.2.2-11
+        }
+        if publish.retain && !mqtt.retain_available {
+            return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-14
+        }
+        if publish.qos != QoS::ExactlyOnce {
+            return Ok(());
+        }
+        // v5 MQTT-3.3.4-7: QoS 1 is acknowledged at once, so only QoS 2 can exceed Receive Maximum.
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let Some(session) = self.clients.sessions.session(connection.session) else {
+            return Ok(());
+        };
+        let exceeded = connection.is_v5()
+            && session.awaiting_rel_len() >= usize::from(mqtt.receive_maximum)
+            && publish.packet_id.is_some_and(|packet_id| !session.awaits_rel(packet_id));
+        if exceeded { Err(ReasonCode::ReceiveMaximumExceeded) } else { Ok(()) }
+    }
+
+    /// Notes a `QoS` 2 message as received. One more than `max_awaiting_rel` allows waits, and its connection with
+    /// it, until a PUBREL has come (SEED-SESS-05).
+    fn receive_qos2(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        packet_id: PacketId,
+    ) -> Option<Received> {
+        let now_ms = self.clients.now.mono_ms;
+        let v5 = self.clients.connections.get(id)?.is_v5();
+        let max = if v5 {
+            usize::from(self.settings.mqtt.receive_maximum)
+        } else {
+            usize::from(self.settings.session.max_awaiting_rel)
+        };
+        let owner = self.clients.sessions.session_mut(session.0)?;
+        let received = owner.receive_qos2(packet_id, max, now_ms);
+        match received {
+            Received::First => self.arm_flow_timer(session),
+            Received::Repeated => {}
+            Received::Full => self.pause(id, pause::AWAITING_REL),
+        }
+        Some(received)
+    }
+
+    fn may_publish(&self, id: ConnectionId, session: SessionId, topic: &str) -> bool {
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let Some(owner) = self.clients.sessions.session(session.0) else { return false };
+        let client = AclClient {
+            client_id: &owner.client_id,
+            username: connection.username(),
+            peer: connection.peer.ip(),
+        };
+        self.acl.check(&client, Access::Publish, topic) == AclDecision::Allow
+    }
+
+    fn publish_from(&mut self, session: SessionId, topic: &str, publish: &Publish<'_>) -> Routed {
+        let mut scratch = std::mem::take(&mut self.scratch.forwarded);
+        scratch.clear();
+        let forwarded = publish.properties.forwarded;
+        let forwarded = match forwarded.as_contiguous() {
+            Some(raw) => raw,
+            None => {
+                forwarded.write_to(&mut scratch);
+                &scratch
+            }
+        };
+        let unix_ms = self.clients.now.unix_ms;
+        let interval_s = publish.properties.message_expiry_interval_s;
+        let publication = Publication {
+            topic,
+            payload: publish.payload,
+            forwarded,
+            qos: publish.qos,
+            retain: publish.retain,
+            sys: false,
+            expires_unix_ms: interval_s.map(|s| unix_ms + u64::from(s) * 1000),
+            origin: self.clients.origin(session),
+        };
+        let routed = self.route(&mut Dispatch::new(publication, None));
+        self.scratch.forwarded = scratch;
+        routed
+    }
+
+    fn count_received(&self, qos: QoS) {
+        let metrics = &self.clients.metrics;
+        metrics.inc(Counter::PacketsPublishReceived);
+        metrics.inc(Counter::MessagesReceived);
+        metrics.inc(match qos {
+            QoS::AtMostOnce => Counter::MessagesQos0Received,
+            QoS::AtLeastOnce => Counter::MessagesQos1Received,
+            QoS::ExactlyOnce => Counter::MessagesQos2Received,
+        });
+    }
+
+    /// Answers a PUBLISH: it is in every queue it has to reach.
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+        reason: ReasonCode,
+    ) {
+        let Some(packet_id) = packet_id else { return };
+        let packet_type = match qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => PacketType::PubAck,
+            QoS::ExactlyOnce => PacketType::PubRec,
+        };
+        if reason.is_error() && qos == QoS::ExactlyOnce {
+            // A v5 client sends no PUBREL after an error (MQTT-4.3.3-9); a v3 client cannot see one.
+            let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
+            if v5 && let Some(session) = self.clients.session_of(id.index) {
+                session.pubrel(packet_id);
+            }
+        }
+        self.clients.write_ack(id.index, packet_type, packet_id, reason);
+    }
+
+    pub(crate) fn handle_puback(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        self.clients.metrics.inc(Counter::PacketsPubackReceived);
+        let Some(session) = self.clients.session_of(id.index) else { return };
+        let acknowledged = session.puback(ack.packet_id);
+        self.acknowledged(id, acknowledged, Counter::PacketsPubackMissed);
+    }
+
+    pub(crate) fn handle_pubrec(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        self.clients.metrics.inc(Counter::PacketsPubrecReceived);
+        let now_ms = self.clients.now.mono_ms;
+        let success = !ack.reason.is_error();
+        let Some(session) = self.clients.session_of(id.index) else { return };
+        let acknowledged = session.pubrec(ack.packet_id, success, now_ms);
+        if success {
+            let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
+            let reason = match acknowledged {
+                Acknowledged::Missed if v5 => ReasonCode::PacketIdentifierNotFound,
+                _ => ReasonCode::Success,
+            };
+            self.clients.write_ack(id.index, PacketType::PubRel, ack.packet_id, reason);
+        }
+        self.acknowledged(id, acknowledged, Counter::PacketsPubrecMissed);
+    }
+
+    pub(crate) fn handle_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        self.clients.metrics.inc(Counter::PacketsPubrelReceived);
+        let Some(session) = self.clients.session_of(id.index) else { return };
+        let known = session.pubrel(ack.packet_id);
+        if !known {
+            self.clients.metrics.inc(Counter::PacketsPubrelMissed);
+        }
+        let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
+        let reason =
+            if known || !v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        // MQTT-4.3.3-11: answered whether it was known or not, or the client would ask for ever.
+        self.clients.write_ack(id.index, PacketType::PubComp, ack.packet_id, reason);
+        self.resume(id, pause::AWAITING_REL);
+    }
+
+    pub(crate) fn handle_pubcomp(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        self.clients.metrics.inc(Counter::PacketsPubcompReceived);
+        let Some(session) = self.clients.session_of(id.index) else { return };
+        let acknowledged = session.pubcomp(ack.packet_id);
+        self.acknowledged(id, acknowledged, Counter::PacketsPubcompMissed);
+    }
+
+    fn acknowledged(&mut self, id: ConnectionId, acknowledged: Acknowledged, missed: Counter) {
+        if acknowledged == Acknowledged::Missed {
+            self.clients.metrics.inc(missed); // SEED-MET-04
+            return;
+        }
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let session = SessionId(connection.session);
+        if self.clients.sessions.session(session.0).is_some_and(|s| s.mqueue_len() > 0) {
+            self.clients.drain_mqueue(session);
+        }
+    }
+}
+
+/// The topic an alias stands for, if the PUBLISH names none; and sets it, if it names both (MQTT-3.3.2-8..12).
+fn resolve_alias(
+    connection: &mut Connection,
+    publish: &Publish<'_>,
+    alias_max: u16,
+) -> Result<Option<Rc<str>>, ReasonCode> {
+    let Some(alias) = publish.properties.topic_alias else {
+        // The decoder lets an empty topic pass for v5, where an alias may stand for it.
+        return if publish.topic.is_empty() { Err(ReasonCode::ProtocolError) } else { Ok(None) };
+    };
+    let Some(extras) = connection.extras.as_mut() else {
+        return Err(ReasonCode::TopicAliasInvalid);
+    };
+    if publish.topic.is_empty() {
+        let topic = extras.inbound.topic(alias);
+        // v5 MQTT-3.3.4, 4.13: an alias that was never set is a protocol error; one above the maximum is invalid.
+        let invalid = alias.get() > alias_max;
+        let reason =
+            if invalid { ReasonCode::TopicAliasInvalid } else { ReasonCode::ProtocolError };
+        return topic.map(Some).ok_or(reason);
+    }
+    if extras.inbound.set(alias, publish.topic, alias_max) {
+        Ok(None)
+    } else {
+        Err(ReasonCode::TopicAliasInvalid)
+    }
+}

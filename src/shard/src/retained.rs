@@ -1,0 +1,243 @@
+//! Retained messages: kept by the shard their topic belongs to, and replayed to new subscriptions in slices
+//! (SEED-PUB-10..13, MQTT-3.3.1-5..12).
+//!
+//! A replay asks one shard after the other, a page at a time, and asks for the next page only when the session has
+//! taken the one before: a client that subscribes to a million retained messages neither stalls a shard nor fills
+//! a queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use metrics::{Counter, DropKind, DropReason, Gauge};
+use mqtt::topic::has_wildcard;
+use ring::ShardId;
+use router::{FilterId, ScanBudget, SessionId, SubOptions, home, slot};
+use session::Message;
+
+use crate::clients::Dispatch;
+use crate::mesh::{ControlMessage, RetainedPage, RetainedRequest};
+use crate::shard::Shard;
+use crate::subscribe::WantsRetained;
+
+/// Messages of a page.
+const PAGE: usize = 64;
+/// A replay whose session has no room looks again after this time.
+const RETRY_MS: u64 = 10;
+
+/// One subscription's replay.
+#[derive(Debug)]
+struct Replay {
+    session: SessionId,
+    session_generation: u32,
+    filter: FilterId,
+    text: Box<str>,
+    /// Shards that are still to be asked; the first is being asked.
+    sources: VecDeque<ShardId>,
+    /// Where the shard that is being asked goes on.
+    cursor: Option<Box<str>>,
+}
+
+/// The replays to the sessions of this shard.
+#[derive(Debug, Default)]
+pub(crate) struct Replays {
+    next: u32,
+    running: HashMap<u32, Replay>,
+    /// Those whose next page is to be read from this shard's own index.
+    ready: VecDeque<u32>,
+    /// Those whose session has no room, and when to look again.
+    stalled: Vec<u32>,
+    retry_ms: Option<u64>,
+}
+
+impl Replays {
+    /// Ends the replays of a session.
+    pub fn end_session(&mut self, session: SessionId) {
+        self.running.retain(|_, replay| replay.session != session);
+    }
+
+    /// Ends the replay of a subscription.
+    pub fn end_subscription(&mut self, session: SessionId, filter: FilterId) {
+        self.running.retain(|_, replay| replay.session != session || replay.filter != filter);
+    }
+
+    /// When stalled replays are to be looked at.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.retry_ms
+    }
+}
+
+impl Shard {
+    /// Keeps a publication as its topic's retained message, or removes it if it is empty (MQTT-3.3.1-6).
+    pub(crate) fn store_retained(&mut self, dispatch: &mut Dispatch<'_>) {
+        let publication = dispatch.publication;
+        let limits = &self.settings.retainer;
+        if publication.payload.is_empty() {
+            self.retained.remove(publication.topic);
+        } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
+            self.clients.metrics.count_drop(DropKind::Retained, DropReason::TooLarge);
+        } else if self.retained.get(publication.topic).is_none()
+            && self.retained.len() as u64 >= self.retained_max()
+        {
+            self.clients.metrics.count_drop(DropKind::Retained, DropReason::QuotaExceeded);
+        } else {
+            let now = self.clients.now;
+            let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+            self.retained.insert(publication.topic, message);
+            self.clients.metrics.inc(Counter::MessagesRetained);
+        }
+        self.gauge_retained();
+    }
+
+    /// This shard's share of the node's limit; topics are spread evenly by their slots.
+    fn retained_max(&self) -> u64 {
+        self.settings.retainer.max_message_num.div_ceil(self.shards as u64)
+    }
+
+    pub(crate) fn gauge_retained(&self) {
+        self.clients.metrics.set(Gauge::Retained, self.retained.len() as u64);
+    }
+
+    /// When a retained message is no longer to be sent: its own expiry, or the setting's age; `$SYS` never expires
+    /// (SEED-PUB-13).
+    fn is_retained_alive(&self, message: &Message) -> bool {
+        let unix_ms = self.clients.now.unix_ms;
+        if message.is_expired(unix_ms) {
+            return false;
+        }
+        let age_max_s = u64::from(self.settings.retainer.expiry_interval_s);
+        let age_ms = unix_ms.saturating_sub(message.id.unix_ms());
+        age_max_s == 0 || message.sys || age_ms < age_max_s * 1000
+    }
+
+    /// Begins to send the retained messages that match a new subscription.
+    pub(crate) fn replay_retained(&mut self, session: SessionId, wanted: WantsRetained) {
+        let Some(slot_of) = self.clients.sessions.slot(session.0) else { return };
+        let session_generation = slot_of.generation;
+        let sources = if has_wildcard(&wanted.text) {
+            std::iter::once(self.id).chain(self.others()).collect()
+        } else {
+            VecDeque::from([home(slot(wanted.text.as_bytes()), self.shards)])
+        };
+        let replay = Replay {
+            session,
+            session_generation,
+            filter: wanted.filter,
+            text: wanted.text,
+            sources,
+            cursor: None,
+        };
+        let id = self.replays.next;
+        self.replays.next = self.replays.next.wrapping_add(1);
+        self.replays.running.insert(id, replay);
+        self.continue_replay(id);
+    }
+
+    /// Asks for the next page of a replay.
+    fn continue_replay(&mut self, id: u32) {
+        let Some(replay) = self.replays.running.get(&id) else { return };
+        let Some(&source) = replay.sources.front() else {
+            self.replays.running.remove(&id);
+            return;
+        };
+        if !self.has_room_for_replay(replay.session) {
+            self.replays.stalled.push(id);
+            self.replays.retry_ms.get_or_insert(self.clients.now.mono_ms + RETRY_MS);
+        } else if source == self.id {
+            self.replays.ready.push_back(id);
+        } else {
+            let request = RetainedRequest {
+                replay: id,
+                filter: replay.text.clone(),
+                cursor: replay.cursor.clone(),
+            };
+            self.mesh.send_control(source, ControlMessage::RetainedRequest(request));
+        }
+    }
+
+    /// Whether a session can take a page: half of its outbox and of its queue are free.
+    fn has_room_for_replay(&self, session: SessionId) -> bool {
+        let Some(slot) = self.clients.sessions.slot(session.0) else { return true };
+        let queued = slot.session.as_ref().map_or(0, session::Session::mqueue_len);
+        let outbox = self
+            .clients
+            .connected(session)
+            .and_then(|connection| self.clients.connections.at(connection))
+            .map_or(0, |connection| self.clients.outboxes.bytes(connection.outbox));
+        let queue_max = self.settings.mqueue.max_length as usize;
+        queued <= (queue_max / 2).min(queue_max.saturating_sub(PAGE))
+            && outbox <= self.settings.conn.pending_bytes_max / 2
+    }
+
+    /// Whether there are replays to be read from this shard's own index.
+    #[must_use]
+    pub fn has_background_work(&self) -> bool {
+        !self.replays.ready.is_empty()
+    }
+
+    /// Does one slice of that work.
+    pub fn run_background(&mut self) {
+        let Some(id) = self.replays.ready.pop_front() else { return };
+        let Some(replay) = self.replays.running.get(&id) else { return };
+        let page = self.scan_retained(&replay.text, replay.cursor.as_deref());
+        self.take_page(id, page.0, page.1);
+    }
+
+    fn scan_retained(
+        &self,
+        filter: &str,
+        cursor: Option<&str>,
+    ) -> (Vec<Arc<Message>>, Option<Box<str>>) {
+        let page = self.retained.scan(filter, cursor, ScanBudget::of_matches(PAGE));
+        let alive = page.matches.iter().filter(|(_, message)| self.is_retained_alive(message));
+        (alive.map(|(_, message)| Arc::clone(message)).collect(), page.next.map(Box::from))
+    }
+
+    /// Another shard asks for retained messages kept here.
+    pub(crate) fn retained_requested(&mut self, from: ShardId, request: RetainedRequest) {
+        let RetainedRequest { replay, filter, cursor } = request;
+        let (messages, next) = self.scan_retained(&filter, cursor.as_deref());
+        let page = RetainedPage { replay, messages, next };
+        self.mesh.send_control(from, ControlMessage::RetainedPage(page));
+    }
+
+    /// Another shard has answered.
+    pub(crate) fn retained_received(&mut self, page: RetainedPage) {
+        self.take_page(page.replay, page.messages, page.next);
+    }
+
+    fn take_page(&mut self, id: u32, messages: Vec<Arc<Message>>, next: Option<Box<str>>) {
+        let Some(replay) = self.replays.running.get_mut(&id) else { return };
+        if next.is_none() {
+            replay.sources.pop_front();
+        }
+        replay.cursor = next;
+        let (session, generation, filter) =
+            (replay.session, replay.session_generation, replay.filter);
+        let owner = self.clients.sessions.slot(session.0).filter(|s| s.generation == generation);
+        let subscription = owner
+            .and_then(|slot| slot.session.as_ref())
+            .and_then(|session| session.subscriptions.get(filter).copied());
+        let Some(subscription) = subscription else {
+            self.replays.running.remove(&id);
+            return;
+        };
+        let options = SubOptions::from_subscribe(&subscription.options(), false);
+        let ids = [subscription.id().map_or(0, std::num::NonZeroU32::get)];
+        let ids = if ids[0] == 0 { &[][..] } else { &ids[..] };
+        for message in messages {
+            let mut dispatch = Dispatch::new(message.publication(), Some(&message));
+            self.clients.deliver(session, options, ids, &mut dispatch, true);
+        }
+        self.continue_replay(id);
+    }
+
+    /// Looks at stalled replays again.
+    pub(crate) fn retry_replays(&mut self) {
+        if self.replays.retry_ms.is_some_and(|at| at <= self.clients.now.mono_ms) {
+            self.replays.retry_ms = None;
+            for id in std::mem::take(&mut self.replays.stalled) {
+                self.continue_replay(id);
+            }
+        }
+    }
+}

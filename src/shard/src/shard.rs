@@ -1,0 +1,290 @@
+//! The shard: its state, its tick, and what its reactor asks of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::Settings;
+use metrics::ShardMetrics;
+use mqtt::DecodeLimits;
+use ring::ShardId;
+use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
+use session::acl::Acl;
+use session::{Message, MessageIds};
+
+use crate::clients::Clients;
+use crate::command::{Command, Reply};
+use crate::connection::Connections;
+use crate::control::Shutdown;
+use crate::effect::{ConnectionId, Effect, Now, Outgoing};
+use crate::handover::HandOvers;
+use crate::listeners::Listeners;
+use crate::mesh::{Mesh, MeshEndpoint};
+use crate::outbox::Outboxes;
+use crate::random::SplitMix64;
+use crate::retained::Replays;
+use crate::sessions::Sessions;
+use crate::stash::Stashes;
+use crate::subscribe::PendingSubacks;
+use crate::wheel::Wheel;
+
+/// While a batch waits for room in a full ring the shard looks again after this time.
+const BLOCKED_RETRY_MS: u64 = 1;
+
+/// What a shard is made from.
+#[derive(Debug)]
+pub struct ShardSetup {
+    /// This shard.
+    pub id: ShardId,
+    /// The settings of the node.
+    pub settings: Arc<Settings>,
+    /// This shard's end of the mesh.
+    pub mesh: MeshEndpoint,
+    /// Its counters; the control plane reads them.
+    pub metrics: Arc<ShardMetrics>,
+    /// The rules of access.
+    pub acl: Arc<Acl>,
+    /// Clients per listener, of all shards.
+    pub listeners: Arc<[crate::ListenerClients]>,
+    /// Where replies to commands go; never full, see `command`.
+    pub replies: crossbeam_channel::Sender<(u64, Reply)>,
+    /// Seeds the hashes of the process and what is random in this shard. The same for all shards of a node.
+    pub seed: u64,
+    /// The time of the start.
+    pub now: Now,
+}
+
+/// One core's broker.
+pub struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) shards: usize,
+    pub(crate) settings: Rc<Settings>,
+    pub(crate) limits: DecodeLimits,
+    pub(crate) clients: Clients,
+    pub(crate) router: Router,
+    pub(crate) retained: RetainedIndex<Arc<Message>>,
+    pub(crate) mesh: Mesh,
+    pub(crate) acl: Arc<Acl>,
+    pub(crate) listeners: Listeners,
+    pub(crate) handovers: HandOvers,
+    pub(crate) random: SplitMix64,
+    pub(crate) shared_strategy: SharedStrategy,
+    pub(crate) replies: crossbeam_channel::Sender<(u64, Reply)>,
+    /// Route changes of this tick, for the other shards.
+    pub(crate) deltas: Vec<RouteDelta>,
+    pub(crate) subacks: PendingSubacks,
+    pub(crate) replays: Replays,
+    /// Connections that wait for room in the mesh.
+    pub(crate) mesh_paused: Vec<ConnectionId>,
+    /// Connections of which the stash may be handled again at the end of the tick.
+    pub(crate) resumable: Vec<ConnectionId>,
+    /// A producer still has batches for us after our share of a tick.
+    pub(crate) inbox_left: bool,
+    /// When the sends and stashes were last looked at for being overdue.
+    pub(crate) swept_ms: u64,
+    pub(crate) shutdown: Option<Shutdown>,
+    pub(crate) tick_histogram: metrics::Histogram,
+    /// Used again from message to message.
+    pub(crate) scratch: Scratch,
+}
+
+/// Buffers that are used again, so that a steady load allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub matches: Matches,
+    pub overlapping: Vec<(Subscriber, u32)>,
+    pub subscription_ids: Vec<u32>,
+    pub forwarded: Vec<u8>,
+    pub due: Vec<u32>,
+    pub data: crate::mesh::DataBatch,
+    pub control: crate::mesh::ControlBatch,
+}
+
+impl Shard {
+    /// A shard without clients.
+    #[must_use]
+    pub fn new(setup: ShardSetup) -> Self {
+        let ShardSetup { id, settings, mesh, metrics, acl, listeners, replies, seed, now } = setup;
+        let settings = Rc::new(Settings::clone(&settings));
+        let shards = mesh.shards();
+        let limits = DecodeLimits {
+            topic_levels_max: settings.mqtt.max_topic_levels,
+            topic_len_max: settings.mqtt.max_topic_len,
+            user_properties_max: settings.mqtt.max_user_properties,
+            filters_per_packet_max: settings.mqtt.max_filters_per_packet,
+        };
+        let shard = u16::try_from(id.index()).expect("at most 256 shards");
+        let mut random = SplitMix64::new(seed ^ (u64::from(shard) << 32));
+        let source = u32::try_from(random.next() & 0x00ff_ffff).expect("24 bits") << 8;
+        let clients = Clients {
+            shard,
+            now,
+            settings: settings.clone(),
+            metrics,
+            connections: Connections::default(),
+            sessions: Sessions::new(seed),
+            outboxes: Outboxes::default(),
+            stashes: Stashes::default(),
+            connection_timers: Wheel::new(now.mono_ms),
+            session_timers: Wheel::new(now.mono_ms),
+            effects: Vec::new(),
+            message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
+        };
+        Self {
+            id,
+            shards,
+            limits,
+            clients,
+            router: Router::new(id, shards, seed),
+            retained: RetainedIndex::new(),
+            mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
+            acl,
+            listeners: Listeners::new(listeners),
+            handovers: HandOvers::default(),
+            random,
+            shared_strategy: router_strategy(settings.mqtt.shared_strategy),
+            replies,
+            deltas: Vec::new(),
+            subacks: PendingSubacks::new(shards),
+            replays: Replays::default(),
+            mesh_paused: Vec::new(),
+            resumable: Vec::new(),
+            inbox_left: false,
+            swept_ms: now.mono_ms,
+            shutdown: None,
+            tick_histogram: metrics::Histogram::new(),
+            scratch: Scratch::default(),
+            settings,
+        }
+    }
+
+    /// This shard.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Starts a tick: everything until the next one happens at `now`.
+    pub fn begin_tick(&mut self, now: Now) {
+        self.clients.now = now;
+    }
+
+    /// Pushes the batches of this tick to the other shards, and goes on with connections that can go on.
+    pub fn finish_tick(&mut self) {
+        self.announce_routes();
+        self.mesh.push_all();
+        self.resume_paused();
+        // What the resumed connections sent leaves in this tick too.
+        self.announce_routes();
+        self.mesh.push_all();
+        for to in self.mesh.endpoint.take_doorbells().iter() {
+            self.clients.effects.push(Effect::Doorbell(to));
+        }
+        self.count_mesh();
+        self.continue_shutdown();
+    }
+
+    fn count_mesh(&mut self) {
+        let metrics = &self.clients.metrics;
+        metrics.add(metrics::Counter::MeshBatchesSent, std::mem::take(&mut self.mesh.pushes));
+        metrics.add(metrics::Counter::MeshFull, std::mem::take(&mut self.mesh.pushes_full));
+    }
+
+    /// Hands out the effects of this tick, in order; `effects` must be empty and its room is kept.
+    pub fn drain_effects(&mut self, effects: &mut Vec<Effect>) {
+        assert!(effects.is_empty(), "the effects of the tick before were not handled");
+        std::mem::swap(effects, &mut self.clients.effects);
+    }
+
+    /// Takes what a connection has to send, unless a send of it is in flight.
+    pub fn take_outgoing(&mut self, id: ConnectionId) -> Option<Outgoing> {
+        self.clients.take_outgoing(id)
+    }
+
+    /// When the shard wants its next tick at the latest, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let now = self.clients.now.mono_ms;
+        let blocked = self.mesh.has_blocked().then_some(now + BLOCKED_RETRY_MS);
+        [
+            blocked,
+            self.clients.connection_timers.next_ms(),
+            self.clients.session_timers.next_ms(),
+            self.next_sweep_ms(),
+            self.replays.next_ms(),
+            self.shutdown_deadline_ms(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Says that the shard is about to wait. False: there is work, do not wait.
+    pub fn prepare_park(&mut self) -> bool {
+        !self.inbox_left && self.clients.effects.is_empty() && self.mesh.endpoint.prepare_park()
+    }
+
+    /// Says that the shard waits no more.
+    pub fn unpark(&mut self) {
+        self.mesh.endpoint.unpark();
+    }
+
+    /// Whether the control plane has rung since the last look.
+    pub fn take_foreign(&mut self) -> bool {
+        self.mesh.endpoint.take_foreign()
+    }
+
+    /// For the control plane, to ring the doorbell of a waiting shard.
+    #[must_use]
+    pub fn waker(&self) -> ring::Waker {
+        self.mesh.endpoint.waker()
+    }
+
+    /// How long ticks take, recorded by the reactor.
+    pub fn tick_histogram(&mut self) -> &mut metrics::Histogram {
+        &mut self.tick_histogram
+    }
+
+    /// The counters of this shard.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.clients.metrics
+    }
+
+    /// All other shards.
+    pub(crate) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.id;
+        (0..self.shards).map(ShardId::new).filter(move |&shard| shard != own)
+    }
+
+    /// Distinct routes of the whole node, as this shard's replica knows them.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.router.route_count()
+    }
+
+    /// Answers a command.
+    pub(crate) fn reply(&self, token: u64, reply: Reply) {
+        let sent = self.replies.try_send((token, reply));
+        // A node that is gone wants no answer; a full channel would break the bound the node keeps.
+        assert!(
+            !matches!(sent, Err(crossbeam_channel::TrySendError::Full(_))),
+            "more commands outstanding than the node may have"
+        );
+    }
+
+    /// Handles a command of the control plane.
+    pub fn command(&mut self, command: Command) {
+        self.perform(command.token, command.request);
+    }
+}
+
+fn router_strategy(strategy: config::SharedStrategy) -> SharedStrategy {
+    match strategy {
+        config::SharedStrategy::Random => SharedStrategy::Random,
+        config::SharedStrategy::RoundRobin => SharedStrategy::RoundRobin,
+        config::SharedStrategy::Sticky => SharedStrategy::Sticky,
+        config::SharedStrategy::HashClientId => SharedStrategy::HashClientId,
+        config::SharedStrategy::HashTopic => SharedStrategy::HashTopic,
+        config::SharedStrategy::Local => SharedStrategy::Local,
+    }
+}

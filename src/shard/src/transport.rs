@@ -1,0 +1,282 @@
+//! What the reactor reports of a connection: accepted, bytes, sent, ended, closed. And the pause of its receive.
+
+use std::net::SocketAddr;
+
+use metrics::Counter;
+use mqtt::FrameHeader;
+
+use crate::connection::{STAMP_MS, State, pause};
+use crate::effect::{CloseMode, ConnectionId, Effect, ListenerId, Outgoing, ReceiveEnd};
+use crate::leave::End;
+use crate::shard::Shard;
+use crate::stash::NO_STASH;
+
+/// Bytes a held-back connection may have in its stash before it is no longer read; a packet of the largest size
+/// always fits.
+const STASH_MAX: usize = 64 * 1024;
+
+/// Answers (PUBACK, SUBACK, PINGRESP) may exceed the limit of an outbox by this much before the client that does not read them
+/// is no longer read.
+const ANSWERS_MAX: usize = 64 * 1024;
+
+impl Shard {
+    /// A connection was accepted into descriptor slot `index`.
+    pub fn accepted(&mut self, index: u32, listener: ListenerId, peer: SocketAddr) -> ConnectionId {
+        let id = self.clients.connections.open(index, peer, listener);
+        self.clients.metrics.inc(Counter::ConnectionsAccepted);
+        self.stamp(id);
+        if self.shutdown.is_some() || !self.listeners.enter(listener) {
+            // Counted as refused; it was never let in, so nothing has to leave.
+            self.clients.metrics.inc(Counter::ConnectionsRefused);
+            let reason = if self.shutdown.is_some() { "shutting_down" } else { "max_clients" };
+            self.listeners.count_end(listener, reason);
+            self.refuse(id);
+            return id;
+        }
+        let deadline = self.clients.now.mono_ms + self.settings.mqtt.idle_timeout_ms;
+        self.clients.connection_timers.set(index, deadline);
+        self.clients.effects.push(Effect::StartReceive(id));
+        id
+    }
+
+    fn refuse(&mut self, id: ConnectionId) {
+        let connection = self.clients.connections.get_mut(id).expect("it was opened above");
+        connection.state = State::Closing;
+        connection.is_refused = true;
+        self.clients.effects.push(Effect::Close { id, mode: CloseMode::Now });
+    }
+
+    pub(crate) fn stamp(&mut self, id: ConnectionId) {
+        let now = u32::try_from(self.clients.now.mono_ms / STAMP_MS).unwrap_or(u32::MAX);
+        if let Some(connection) = self.clients.connections.get_mut(id) {
+            connection.last_received = now;
+        }
+    }
+
+    /// Bytes arrived. They are handled in place; what cannot be handled yet is copied.
+    pub fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let stamp = u32::try_from(self.clients.now.mono_ms / STAMP_MS).unwrap_or(u32::MAX);
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        connection.last_received = stamp;
+        let (state, held) = (connection.state, connection.paused & pause::HOLDS_STASH != 0);
+        let has_stash = connection.stash != NO_STASH;
+        self.clients.metrics.add(Counter::BytesReceived, bytes.len() as u64);
+        match state {
+            State::Closing | State::Free => {}
+            State::Leaving => self.stash(id, bytes),
+            _ if held => {
+                self.stash(id, bytes);
+                self.handle_ahead(id);
+                self.limit_stash(id);
+            }
+            _ if has_stash => self.complete_stash(id, bytes),
+            _ => self.handle_packets(id, bytes),
+        }
+    }
+
+    pub(crate) fn stash(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let now_ms = self.clients.now.mono_ms;
+        if let Some(connection) = self.clients.connections.get_mut(id) {
+            self.clients.stashes.append(&mut connection.stash, id.index, bytes, now_ms);
+        }
+    }
+
+    /// Brings the one packet in the stash to its end, then goes on with the rest in place.
+    fn complete_stash(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        let connection = self.clients.connections.get_mut(id).expect("the caller looked");
+        let mut packet = self.clients.stashes.take(&mut connection.stash);
+        while !bytes.is_empty() {
+            let missing = match FrameHeader::peek(&packet) {
+                Ok(Some(header)) => header.total_len().saturating_sub(packet.len()),
+                // A fixed header is at most 5 bytes: byte by byte until it is whole.
+                Ok(None) => 1,
+                Err(_) => 0,
+            };
+            if missing == 0 {
+                break;
+            }
+            let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+            packet.extend_from_slice(taken);
+            bytes = rest;
+            if self.is_too_large(&packet) {
+                break;
+            }
+        }
+        self.handle_packets(id, &packet);
+        self.clients.stashes.recycle(packet);
+        if !bytes.is_empty() {
+            // The packet may have ended, moved or paused the connection.
+            self.continue_with(id, bytes);
+        }
+    }
+
+    fn continue_with(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        match connection.state {
+            State::Closing | State::Free => {}
+            State::Leaving => self.stash(id, bytes),
+            _ if connection.paused & pause::HOLDS_STASH != 0 => self.stash(id, bytes),
+            _ => self.handle_packets(id, bytes),
+        }
+    }
+
+    fn is_too_large(&self, packet: &[u8]) -> bool {
+        let max = self.settings.mqtt.max_packet_size_bytes as usize;
+        matches!(FrameHeader::peek(packet), Ok(Some(header)) if header.total_len() > max)
+    }
+
+    fn limit_stash(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let max = STASH_MAX.max(self.settings.mqtt.max_packet_size_bytes as usize);
+        if self.clients.stashes.len(connection.stash) > max {
+            self.pause(id, pause::STASH);
+        }
+    }
+
+    /// A connection whose answers pile up unread is not read until they have gone.
+    pub(crate) fn limit_answers(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let max = self.settings.conn.pending_bytes_max.saturating_add(ANSWERS_MAX);
+        if self.clients.outboxes.bytes(connection.outbox) > max {
+            self.pause(id, pause::OUTBOX);
+        }
+    }
+
+    /// The receive of a connection is over.
+    pub fn receive_ended(&mut self, id: ConnectionId, end: ReceiveEnd) {
+        let end = match end {
+            ReceiveEnd::PeerClosed => End::PeerClosed,
+            ReceiveEnd::Failed(errno) => End::SocketError(errno),
+        };
+        self.end_connection(id, end);
+    }
+
+    /// A send is over; its buffers come back.
+    pub fn sent(&mut self, id: ConnectionId, outgoing: Outgoing, result: Result<(), i32>) {
+        let Some(connection) = self.clients.connections.get_mut(id) else {
+            self.clients.outboxes.sent(&mut crate::outbox::NO_OUTBOX.clone(), outgoing);
+            return;
+        };
+        let more = self.clients.outboxes.sent(&mut connection.outbox, outgoing);
+        let (session, paused) = (connection.session, connection.paused);
+        if let Err(errno) = result {
+            self.end_connection(id, End::SocketError(errno));
+            return;
+        }
+        if more {
+            let connection = self.clients.connections.get_mut(id).expect("looked at above");
+            // The flush that was asked for meanwhile found the send in flight and took nothing.
+            connection.flush_queued = false;
+            crate::clients::queue_flush(connection, id.index, &mut self.clients.effects);
+        }
+        if self.clients.sessions.session(session).is_some_and(|s| s.mqueue_len() > 0) {
+            self.clients.drain_mqueue(router::SessionId(session));
+        }
+        if paused & pause::OUTBOX != 0 {
+            self.resume(id, pause::OUTBOX);
+        }
+    }
+
+    /// The descriptor slot of a connection is free.
+    pub fn closed(&mut self, index: u32) {
+        let Some(connection) = self.clients.connections.at_mut(index) else { return };
+        assert!(
+            matches!(connection.state, State::Closing | State::Leaving),
+            "the reactor closes what the shard has ended"
+        );
+        self.clients.outboxes.close(&mut connection.outbox);
+        self.clients.stashes.discard(&mut connection.stash);
+        let (listener, refused) = (connection.listener, connection.is_refused);
+        let left = connection.state == State::Leaving;
+        self.clients.connection_timers.cancel(index);
+        self.clients.connections.free(index);
+        if left {
+            self.listeners.moved(listener, false);
+        } else if !refused {
+            self.listeners.leave(listener);
+        }
+    }
+
+    /// Stops reading a connection for a reason.
+    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        let was_read = connection.is_read();
+        connection.paused |= reason;
+        if was_read && !connection.is_read() {
+            self.clients.effects.push(Effect::PauseReceive(id));
+        }
+    }
+
+    /// A reason to pause is gone. What was held back is handled at the end of the tick.
+    pub(crate) fn resume(&mut self, id: ConnectionId, reason: u8) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if connection.paused & reason == 0 {
+            return;
+        }
+        connection.paused &= !reason;
+        if connection.paused & pause::HOLDS_STASH == 0 {
+            connection.paused &= !pause::STASH;
+            connection.paused |= pause::RESUMING;
+            self.resumable.push(id);
+        }
+    }
+
+    /// Goes on with connections for which the mesh has room again, and with what was held back.
+    pub(crate) fn resume_paused(&mut self) {
+        if !self.mesh_paused.is_empty() && !self.mesh.has_blocked() {
+            for id in std::mem::take(&mut self.mesh_paused) {
+                self.resume(id, pause::MESH);
+            }
+        }
+        for id in std::mem::take(&mut self.resumable) {
+            self.handle_stash(id);
+        }
+    }
+
+    fn handle_stash(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        connection.paused &= !pause::RESUMING;
+        if connection.paused & pause::HOLDS_STASH != 0 {
+            return;
+        }
+        if connection.state == State::Connected {
+            let bytes = self.clients.stashes.take(&mut connection.stash);
+            self.handle_packets(id, &bytes);
+            self.clients.stashes.recycle(bytes);
+        }
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let open = matches!(connection.state, State::Connected | State::AwaitsConnect);
+        if open && connection.is_read() {
+            self.clients.effects.push(Effect::ResumeReceive(id));
+        }
+    }
+
+    /// While a connection is held back for its unreleased `QoS` 2 messages, the PUBRELs that would release them
+    /// stand behind the PUBLISH that waits. Acknowledgements and pings are therefore handled ahead of it; the order
+    /// among PUBLISH, SUBSCRIBE and the others stays.
+    pub(crate) fn handle_ahead(&mut self, id: ConnectionId) {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if connection.paused & pause::HOLDS_STASH != pause::AWAITING_REL {
+            return;
+        }
+        let bytes = self.clients.stashes.take(&mut connection.stash);
+        let mut kept = Vec::with_capacity(bytes.len());
+        let mut rest = &bytes[..];
+        while let Ok(Some(header)) = FrameHeader::peek(rest)
+            && header.total_len() <= rest.len()
+        {
+            let (packet, behind) = rest.split_at(header.total_len());
+            rest = behind;
+            if crate::packets::may_go_ahead(header.packet_type) {
+                self.handle_packet(id, &header, packet);
+                if self.clients.connections.get(id).is_none_or(|c| c.state != State::Connected) {
+                    return;
+                }
+            } else {
+                kept.extend_from_slice(packet);
+            }
+        }
+        kept.extend_from_slice(rest);
+        self.stash(id, &kept);
+    }
+}

@@ -1,0 +1,538 @@
+//! Deterministic simulation: real shards in one thread, a seeded scheduler that reorders, delays, cuts and fills, a
+//! virtual clock. The same seed gives the same run.
+//!
+//! Invariants, checked while it runs and after everything has come to rest:
+//! - a message of `QoS` 1 or 2 that was acknowledged reaches every subscriber that had its SUBACK before the message was
+//!   sent; one of `QoS` 2 to a `QoS` 2 subscription exactly once;
+//! - messages of one publisher on one topic with one `QoS` arrive in order;
+//! - a client never has more under way than its window, and no packet id twice;
+//! - one member of a shared group gets each message;
+//! - the retained message of a topic is the last one acknowledged;
+//! - at rest all replicas know the same routes, nothing is queued, and no slot or session is left over.
+
+mod client;
+mod network;
+pub mod random;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use client::{Client, Event, MessageName};
+use config::Settings;
+use metrics::{Gauge, ShardMetrics};
+use network::{Pipe, Station};
+use random::Random;
+use ring::{Mesh, ShardId};
+use session::acl::{Acl, AclDecision};
+use shard::command::{Reply, Request, SessionKind};
+use shard::{Command, ListenerClients, Now, Shard, ShardSetup};
+
+use crate::packet::Version;
+
+const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "b/b", "b", "c/d/e"];
+const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
+const GROUP_FILTER: &str = "$share/g/+/b";
+
+/// A published message as the model knows it.
+#[derive(Debug)]
+struct Published {
+    topic: &'static str,
+    qos: u8,
+    acknowledged: bool,
+    /// Clients that must get it, and the `QoS` they must get it with.
+    expected: Vec<(usize, u8)>,
+    /// The group must get it, with this `QoS`.
+    group: Option<u8>,
+}
+
+/// The whole world of a run.
+struct World {
+    random: Random,
+    now_ms: u64,
+    stations: Vec<Station>,
+    replies: Vec<crossbeam_channel::Receiver<(u64, Reply)>>,
+    metrics: Vec<Arc<ShardMetrics>>,
+    pipes: Vec<Pipe>,
+    clients: Vec<Client>,
+    published: BTreeMap<MessageName, Published>,
+    received: HashMap<(usize, MessageName), u32>,
+    group_received: HashMap<MessageName, u32>,
+    last_in_order: HashMap<(usize, usize, String, u8), u32>,
+    retained: BTreeMap<&'static str, MessageName>,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Messages published.
+    pub published: usize,
+    /// Messages received by clients.
+    pub received: usize,
+    /// Connections made.
+    pub connections: usize,
+}
+
+/// Runs one seed with so many shards and steps.
+///
+/// # Errors
+/// The invariant that does not hold, in words.
+pub fn run(seed: u64, shards: usize, steps: usize) -> Result<Report, String> {
+    let mut world = World::new(seed, shards);
+    for _ in 0..steps {
+        world.step(true)?;
+    }
+    world.come_to_rest()?;
+    world.check_at_rest()?;
+    Ok(Report {
+        published: world.published.len(),
+        received: world.received.values().map(|&n| n as usize).sum(),
+        connections: world.pipes.len(),
+    })
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    // The model expects every message, so nothing may be dropped for lack of room; small rings and batches make
+    // their limits bite instead.
+    settings.mqueue.max_length = 100_000;
+    settings.session.max_inflight = 5;
+    settings.session.retry_interval_ms = 0;
+    settings.session.await_rel_timeout_ms = 0;
+    settings.session.max_awaiting_rel = 3;
+    settings.mqtt.receive_maximum = 20;
+    settings.session.expiry_interval_s = u32::MAX;
+    settings.mesh.batch_bytes_max = 600;
+    settings
+}
+
+impl World {
+    fn new(seed: u64, shards: usize) -> Self {
+        let mut random = Random::new(seed);
+        let settings = Arc::new(settings());
+        let capacity = *random.pick(&[1, 2, 4]);
+        let listeners: Arc<[ListenerClients]> =
+            settings.listeners.iter().map(|_| ListenerClients::new(10_000)).collect();
+        let acl =
+            Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
+        let mut stations = Vec::new();
+        let (mut replies, mut all_metrics) = (Vec::new(), Vec::new());
+        for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
+            let (sender, receiver) = crossbeam_channel::bounded(64);
+            let metrics = Arc::new(ShardMetrics::default());
+            stations.push(Station::new(Shard::new(ShardSetup {
+                id: ShardId::new(n),
+                settings: settings.clone(),
+                mesh,
+                metrics: metrics.clone(),
+                acl: acl.clone(),
+                listeners: listeners.clone(),
+                replies: sender,
+                seed,
+                now: Now { mono_ms: 0, unix_ms: 1_700_000_000_000 },
+            })));
+            replies.push(receiver);
+            all_metrics.push(metrics);
+        }
+        let mut clients = Vec::new();
+        for index in 0..8 {
+            let version = *random.pick(&Version::ALL);
+            let window = if version == Version::V5 { 1 + random.below(5) } else { 5 };
+            let mut client = Client::new(index, version, index < 6, window);
+            if index == 4 || index == 5 {
+                client.filters.push((GROUP_FILTER.to_owned(), 2));
+            } else {
+                for _ in 0..=random.below(3) {
+                    let filter = (*random.pick(&FILTERS)).to_owned();
+                    let qos = u8::try_from(random.below(3)).expect("below 3");
+                    client.filters.retain(|(known, _)| *known != filter);
+                    client.filters.push((filter, qos));
+                }
+            }
+            clients.push(client);
+        }
+        Self {
+            random,
+            now_ms: 0,
+            stations,
+            replies,
+            metrics: all_metrics,
+            pipes: Vec::new(),
+            clients,
+            published: BTreeMap::new(),
+            received: HashMap::new(),
+            group_received: HashMap::new(),
+            last_in_order: HashMap::new(),
+            retained: BTreeMap::new(),
+        }
+    }
+
+    /// One thing happens: a shard's tick, or a client's move.
+    fn step(&mut self, active: bool) -> Result<(), String> {
+        if self.random.chance(20) {
+            self.now_ms += self.random.next() % 50;
+        }
+        if self.random.chance(55) {
+            let shard = self.random.below(self.stations.len());
+            self.tick(shard);
+            Ok(())
+        } else {
+            let client = self.random.below(self.clients.len());
+            self.client_step(client, active)
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, unix_ms: 1_700_000_000_000 + self.now_ms }
+    }
+
+    fn tick(&mut self, own: usize) {
+        let now = self.now();
+        let station = &mut self.stations[own];
+        station.shard.begin_tick(now);
+        station.complete(own, &mut self.pipes, &mut self.random);
+        if self.random.chance(80) {
+            station.shard.run_inbox();
+        }
+        station.shard.run_timers();
+        if station.shard.has_background_work() {
+            station.shard.run_background();
+        }
+        station.shard.finish_tick();
+        for (to, token, pipe) in station.apply(own, &mut self.pipes) {
+            self.stations[to].arrive(token, pipe);
+        }
+    }
+
+    fn client_step(&mut self, index: usize, active: bool) -> Result<(), String> {
+        let Some(pipe) = self.clients[index].pipe else {
+            self.client_connect(index);
+            return Ok(());
+        };
+        self.client_receive(index, pipe)?;
+        if self.clients[index].pipe.is_none() || !self.clients[index].connected {
+            return Ok(());
+        }
+        let acks = self.clients[index].take_acks(&mut self.random);
+        self.pipes[pipe].to_broker.extend(acks);
+        if !active {
+            return Ok(());
+        }
+        match self.random.below(100) {
+            0..60 => self.client_publish(index, pipe),
+            60..63 => {
+                let again = self.clients[index].subscribe();
+                self.pipes[pipe].to_broker.extend(again);
+            }
+            63..65 if !self.clients[index].persistent => {
+                let bytes = self.clients[index].unsubscribe();
+                self.pipes[pipe].to_broker.extend(bytes);
+            }
+            65..67 => self.client_break(index, pipe),
+            // Connects again while the broker still believes in the old connection: a takeover.
+            67 => {
+                self.clients[index].disconnected();
+                self.client_connect(index);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn client_connect(&mut self, index: usize) {
+        let number = u32::try_from(self.pipes.len()).expect("few connections");
+        let mut pipe = Pipe::new(number);
+        pipe.to_broker.extend(self.clients[index].connect());
+        self.pipes.push(pipe);
+        let pipe = self.pipes.len() - 1;
+        self.clients[index].pipe = Some(pipe);
+        let shard = self.random.below(self.stations.len());
+        self.stations[shard].connect(pipe);
+    }
+
+    fn client_break(&mut self, index: usize, pipe: usize) {
+        self.pipes[pipe].client_closed = true;
+        if self.random.chance(50) {
+            self.pipes[pipe].to_broker.clear();
+        }
+        self.clients[index].disconnected();
+    }
+
+    fn client_publish(&mut self, index: usize, pipe: usize) {
+        // Each topic has one retained publisher, so that "the last" is well defined.
+        let topic = *self.random.pick(&TOPICS);
+        // And one QoS: sent again after a reconnect, a message of QoS 1 may pass one of QoS 2 that was taken before.
+        let owner = TOPICS.iter().position(|t| *t == topic) == Some(index);
+        let retain = owner && self.random.chance(30);
+        let any = u8::try_from(self.random.below(3)).expect("below 3");
+        let qos = if retain { 1 + u8::from(index % 2 == 0) } else { any };
+        let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain) else { return };
+        let group = self.clients[4..6].iter().all(|member| member.subscribed);
+        let published = Published {
+            topic,
+            qos,
+            acknowledged: false,
+            expected: self.expected(topic, qos),
+            group: (group && matches(GROUP_FILTER, topic)).then_some(qos.min(2)),
+        };
+        self.published.insert(name, published);
+        if retain {
+            self.retained.insert(topic, name);
+        }
+        self.pipes[pipe].to_broker.extend(bytes);
+    }
+
+    /// The clients that must get a message sent now: those with a session that lasts and their SUBACK.
+    fn expected(&self, topic: &str, qos: u8) -> Vec<(usize, u8)> {
+        let stable = self.clients.iter().filter(|c| c.persistent && c.subscribed && c.index < 4);
+        stable
+            .filter_map(|client| {
+                let matching = client.filters.iter().filter(|(filter, _)| matches(filter, topic));
+                let granted = matching.map(|(_, granted)| *granted).max()?;
+                Some((client.index, granted.min(qos)))
+            })
+            .collect()
+    }
+
+    fn client_receive(&mut self, index: usize, pipe: usize) -> Result<(), String> {
+        let available = self.pipes[pipe].to_client.len();
+        if available > 0 {
+            let length =
+                if self.random.chance(70) { available } else { self.random.below(available) };
+            let bytes: Vec<u8> = self.pipes[pipe].to_client.drain(..length).collect();
+            for event in self.clients[index].receive(&bytes)? {
+                self.happened(index, pipe, event)?;
+            }
+        }
+        if self.pipes[pipe].broker_closed && self.pipes[pipe].to_client.is_empty() {
+            self.pipes[pipe].client_closed = true;
+            self.clients[index].disconnected();
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, index: usize, pipe: usize, event: Event) -> Result<(), String> {
+        match event {
+            Event::Connected { session_present } => {
+                if !session_present && self.clients[index].subscribed {
+                    return Err(format!("the session of client-{index} was lost"));
+                }
+                let bytes = self.clients[index].resend();
+                self.pipes[pipe].to_broker.extend(bytes);
+                if !session_present || !self.clients[index].subscribed {
+                    let bytes = self.clients[index].subscribe();
+                    self.pipes[pipe].to_broker.extend(bytes);
+                }
+            }
+            Event::Acknowledged(name) => {
+                if let Some(published) = self.published.get_mut(&name) {
+                    published.acknowledged = true;
+                }
+            }
+            Event::Received { name, topic, qos, retain } => {
+                return self.message_received(index, name, topic, qos, retain);
+            }
+            Event::Subscribed => {}
+        }
+        Ok(())
+    }
+
+    fn message_received(
+        &mut self,
+        index: usize,
+        name: MessageName,
+        topic: String,
+        qos: u8,
+        retain: bool,
+    ) -> Result<(), String> {
+        let published = self
+            .published
+            .get(&name)
+            .ok_or(format!("client-{index} received {name:?}, never sent"))?;
+        if published.topic != topic {
+            return Err(format!(
+                "{name:?} was published to {} and came on {topic}",
+                published.topic
+            ));
+        }
+        if retain {
+            return Ok(());
+        }
+        let times = self.received.entry((index, name)).or_default();
+        *times += 1;
+        let first = *times == 1;
+        if qos == 2 && *times > 1 {
+            return Err(format!("client-{index} received {name:?} {times} times with QoS 2"));
+        }
+        if index == 4 || index == 5 {
+            *self.group_received.entry(name).or_default() += 1;
+        }
+        // Sent with QoS 0 what was published with QoS 1 may get lost, and come again late from its publisher.
+        let ordered = qos > 0 || published.qos != 1;
+        if first && ordered {
+            let key = (index, name.0, topic, published.qos);
+            let last = self.last_in_order.insert(key, name.1);
+            if let Some(last) = last
+                && last > name.1
+                && index != 4
+                && index != 5
+            {
+                return Err(format!("client-{index} received {name:?} after number {last}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everybody finish: connected, nothing under way.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        let mut quiet = 0;
+        for _ in 0..200_000 {
+            self.step(false)?;
+            let rest =
+                self.clients.iter().all(Client::is_quiet) && self.pipes.iter().all(Pipe::is_quiet);
+            quiet = if rest { quiet + 1 } else { 0 };
+            if quiet > 600 * self.stations.len() {
+                return Ok(());
+            }
+        }
+        let stuck = self.clients.iter().find(|c| !c.is_quiet());
+        let pipe = stuck.and_then(|client| client.pipe).map(|pipe| &self.pipes[pipe]);
+        Err(format!("it does not come to rest: {pipe:?} of {stuck:?} for one"))
+    }
+
+    fn check_at_rest(&mut self) -> Result<(), String> {
+        for (name, published) in &self.published {
+            if published.qos == 0 || !published.acknowledged {
+                continue;
+            }
+            for &(client, qos) in &published.expected {
+                let times = self.received.get(&(client, *name)).copied().unwrap_or(0);
+                let right = match qos {
+                    // A publisher may send QoS 1 twice; what it costs the subscriber is not our doing.
+                    0 => times <= 1 || published.qos == 1,
+                    1 => times >= 1,
+                    _ => times == 1,
+                };
+                if !right {
+                    return Err(format!(
+                        "client-{client} received {name:?} ({published:?}) {times} times"
+                    ));
+                }
+            }
+            if let Some(qos) = published.group {
+                let times = self.group_received.get(name).copied().unwrap_or(0);
+                if times == 0 || (qos == 2 && times > 1) {
+                    return Err(format!(
+                        "the group received {name:?} ({published:?}) {times} times"
+                    ));
+                }
+            }
+        }
+        self.check_shards()?;
+        self.check_retained()
+    }
+
+    fn check_shards(&mut self) -> Result<(), String> {
+        let subscriptions: usize = self
+            .clients
+            .iter()
+            .map(|c| if c.persistent || c.subscribed { c.filters.len() } else { 0 })
+            .sum();
+        let total = |gauge| self.metrics.iter().map(|m| m.count(gauge)).sum::<u64>();
+        if total(Gauge::Subscriptions) != subscriptions as u64 {
+            return Err(format!(
+                "{} subscriptions where the clients have {subscriptions}",
+                total(Gauge::Subscriptions)
+            ));
+        }
+        let clients = self.clients.len() as u64;
+        if total(Gauge::Clients) != clients || total(Gauge::Sessions) != clients {
+            return Err(format!(
+                "{} clients and {} sessions where there are {clients}",
+                total(Gauge::Clients),
+                total(Gauge::Sessions)
+            ));
+        }
+        let slots: usize = self.stations.iter().map(Station::slots_in_use).sum();
+        if slots as u64 != clients {
+            return Err(format!("{slots} descriptor slots in use by {clients} clients"));
+        }
+        let routes: Vec<usize> = self.stations.iter().map(|s| s.shard.route_count()).collect();
+        if routes.iter().any(|count| *count != routes[0]) {
+            return Err(format!("the replicas differ: {routes:?} routes"));
+        }
+        for shard in 0..self.stations.len() {
+            let request = Request::SessionsPage { cursor: 0, limit: 256, kind: SessionKind::Any };
+            self.stations[shard].shard.command(Command { token: 1, request });
+            let reply = self.replies[shard].try_recv();
+            let Ok((1, Reply::Sessions(page))) = reply else {
+                return Err(format!("shard {shard} answered {reply:?}"));
+            };
+            if let Some(row) = page.rows.iter().find(|r| r.inflight + r.mqueue_len > 0) {
+                return Err(format!("something is left for a session at rest: {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A fresh client that subscribes to everything gets the last retained message of each topic.
+    fn check_retained(&mut self) -> Result<(), String> {
+        let index = self.clients.len();
+        let mut probe = Client::new(index, Version::V311, false, 1000);
+        probe.filters.push(("#".to_owned(), 0));
+        self.clients.push(probe);
+        let mut found: BTreeMap<String, MessageName> = BTreeMap::new();
+        for _ in 0..40_000 {
+            if self.random.chance(60) {
+                let shard = self.random.below(self.stations.len());
+                self.tick(shard);
+                continue;
+            }
+            let Some(pipe) = self.clients[index].pipe else {
+                self.client_connect(index);
+                continue;
+            };
+            let bytes: Vec<u8> = self.pipes[pipe].to_client.drain(..).collect();
+            for event in self.clients[index].receive(&bytes)? {
+                match event {
+                    Event::Received { name, topic, retain: true, .. } => {
+                        found.insert(topic, name);
+                    }
+                    Event::Connected { .. } => {
+                        let bytes = self.clients[index].subscribe();
+                        self.pipes[pipe].to_broker.extend(bytes);
+                    }
+                    _ => {}
+                }
+            }
+            if found.len() == self.retained.len() && self.clients[index].subscribed {
+                break;
+            }
+        }
+        for (topic, name) in &self.retained {
+            let last = found.get(*topic);
+            let acknowledged = self.published[name].acknowledged;
+            if acknowledged && last != Some(name) {
+                return Err(format!("{topic} retains {last:?} where {name:?} was the last"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The reference matcher, as naive as can be.
+fn matches(filter: &str, topic: &str) -> bool {
+    let filter = filter.strip_prefix("$share/g/").unwrap_or(filter);
+    let filter: Vec<&str> = filter.split('/').collect();
+    let topic: Vec<&str> = topic.split('/').collect();
+    matches_levels(&filter, &topic)
+}
+
+fn matches_levels(filter: &[&str], topic: &[&str]) -> bool {
+    match (filter, topic) {
+        (["#"], _) | ([], []) => true,
+        ([f, filter @ ..], [t, topic @ ..]) => {
+            (*f == "+" || f == t) && matches_levels(filter, topic)
+        }
+        _ => false,
+    }
+}

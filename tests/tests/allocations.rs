@@ -1,0 +1,155 @@
+//! The steady `QoS` 0 path allocates nothing: receive, decode, access check, match, encode, flush, with the reactor's
+//! part played here. On one shard, and from one shard to another by the mesh.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use config::Settings;
+use metrics::ShardMetrics;
+use ring::{Mesh, ShardId, default_capacity};
+use ringmq_tests::packet::{Connect, Publish, Subscribe, Version};
+use session::acl::{Acl, AclDecision};
+use shard::{ConnectionId, Effect, ListenerClients, ListenerId, Now, Outgoing, Shard, ShardSetup};
+
+/// Counts the allocations of the thread that runs a test.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the pointer came from `alloc` above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Desk {
+    shards: Vec<Shard>,
+    effects: Vec<Effect>,
+    sent: Vec<(ConnectionId, Outgoing)>,
+    bytes_sent: usize,
+    now: Now,
+}
+
+impl Desk {
+    fn new(count: usize) -> Self {
+        let settings = Arc::new(Settings::default());
+        let listeners: Arc<[ListenerClients]> =
+            settings.listeners.iter().map(|_| ListenerClients::new(100)).collect();
+        let acl = Arc::new(Acl::builtin(AclDecision::Allow));
+        let now = Now { mono_ms: 1000, unix_ms: 1_700_000_000_000 };
+        let capacity = default_capacity(count);
+        let mesh = Mesh::build(count, capacity.data, capacity.control);
+        let shards = mesh.into_iter().enumerate().map(|(n, mesh)| {
+            Shard::new(ShardSetup {
+                id: ShardId::new(n),
+                settings: settings.clone(),
+                mesh,
+                metrics: Arc::new(ShardMetrics::default()),
+                acl: acl.clone(),
+                listeners: listeners.clone(),
+                replies: crossbeam_channel::bounded(64).0,
+                seed: 7,
+                now,
+            })
+        });
+        let shards = shards.collect();
+        Self { shards, effects: Vec::new(), sent: Vec::new(), bytes_sent: 0, now }
+    }
+
+    /// A tick of one shard: what came, then everything it asks for, as a reactor would do it.
+    fn tick(&mut self, shard: usize, input: Option<(ConnectionId, &[u8])>) {
+        let Desk { shards, effects, sent, bytes_sent, now } = self;
+        let shard = &mut shards[shard];
+        now.mono_ms += 1;
+        shard.begin_tick(*now);
+        if let Some((id, bytes)) = input {
+            shard.received(id, bytes);
+        }
+        shard.run_inbox();
+        shard.run_timers();
+        shard.finish_tick();
+        shard.drain_effects(effects);
+        for effect in effects.drain(..) {
+            if let Effect::Flush(id) = effect
+                && let Some(outgoing) = shard.take_outgoing(id)
+            {
+                sent.push((id, outgoing));
+            }
+        }
+        for (id, outgoing) in sent.drain(..) {
+            *bytes_sent += outgoing.len();
+            shard.sent(id, outgoing, Ok(()));
+        }
+    }
+
+    /// Connects a client whose home is `shard`.
+    fn connect(&mut self, shard: usize, index: u32, name: &str) -> ConnectionId {
+        let count = self.shards.len();
+        let at_home =
+            |id: &String| router::home(router::slot(id.as_bytes()), count) == ShardId::new(shard);
+        let client_id = (0..).map(|n| format!("{name}-{n}")).find(at_home).expect("one of them");
+        let id = self.shards[shard].accepted(index, ListenerId(0), ([127, 0, 0, 1], 9).into());
+        let connect = Connect::new(Version::V311, &client_id).encode();
+        self.tick(shard, Some((id, &connect)));
+        id
+    }
+}
+
+fn allocations_per_10_000(shards: usize, subscriber: usize) -> (usize, usize) {
+    let mut desk = Desk::new(shards);
+    let publisher_id = desk.connect(0, 0, "publisher");
+    let subscriber_id = desk.connect(subscriber, 1, "subscriber");
+    let subscribe = Subscribe::new(1).filter("sensor/+/temperature", 0).encode(Version::V311);
+    desk.tick(subscriber, Some((subscriber_id, &subscribe)));
+    for _ in 0..4 {
+        (0..shards).for_each(|shard| desk.tick(shard, None));
+    }
+    let publish = Publish::new("sensor/1/temperature", [b'x'; 64]).encode(Version::V311);
+    let mut round = |count: usize| {
+        let before = desk.bytes_sent;
+        for _ in 0..count {
+            desk.tick(0, Some((publisher_id, &publish)));
+            if subscriber != 0 {
+                desk.tick(subscriber, None);
+            }
+        }
+        desk.bytes_sent - before
+    };
+    round(2000);
+    ALLOCATIONS.with(|count| count.set(0));
+    let bytes = round(10_000);
+    let allocations = ALLOCATIONS.with(Cell::get);
+    assert_eq!(bytes, 10_000 * publish.len(), "every message was delivered");
+    (allocations, bytes)
+}
+
+#[test]
+fn a_steady_qos0_flow_within_a_shard_allocates_nothing() {
+    assert_eq!(allocations_per_10_000(1, 0).0, 0);
+}
+
+#[test]
+fn a_steady_qos0_flow_between_shards_allocates_nothing() {
+    assert_eq!(allocations_per_10_000(2, 1).0, 0);
+}
