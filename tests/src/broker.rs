@@ -86,7 +86,8 @@ fn free_port() -> u16 {
     }
 }
 
-/// The broker most tests of one binary share: started for the first that asks, stopped after the last.
+/// The broker most tests of one binary share: started for the first that asks, stopped when the last lets go of it. A test holds it until its
+/// end (`let broker = shared();`), else it may stop under its clients.
 ///
 /// # Panics
 /// When it does not start.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
+use mqtt::{DecodeLimits, FrameHeader, ProtocolVersion};
+
 use crate::packet::{
     self, Ack, ConnAck, DISCONNECT, Disconnect, PINGREQ, Packet, Property, Publish, SubAck,
     Subscribe, Version, decode, frame_len,
@@ -435,5 +437,21 @@ impl Client {
     }
 }
 
-/// The broker's own codec reads what the broker sent.
-fn agrees(_bytes: &[u8], _version: Version) {}
+/// What the broker sent is also read by the `mqtt` crate.
+///
+/// # Panics
+/// When the two codecs do not agree.
+#[track_caller]
+fn agrees(bytes: &[u8], version: Version) {
+    let version = match version {
+        Version::V31 => ProtocolVersion::V3_1,
+        Version::V311 => ProtocolVersion::V3_1_1,
+        Version::V5 => ProtocolVersion::V5,
+    };
+    let header = FrameHeader::peek(bytes).expect("the mqtt crate reads the header");
+    let header = header.expect("the packet is whole");
+    assert_eq!(header.total_len(), bytes.len());
+    let body = &bytes[header.header_len..];
+    let packet = mqtt::Packet::decode(&header, body, version, &DecodeLimits::UNLIMITED);
+    packet.unwrap_or_else(|error| panic!("the mqtt crate does not read {bytes:02x?}: {error}"));
+}

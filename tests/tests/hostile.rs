@@ -307,9 +307,9 @@ fn thousands_of_filters() {
 fn wildcard_explosion() {
     attack(&[], |broker| {
         let mut clients: Vec<Client> = Vec::new();
-        for number in 0..16_u32 {
+        for number in 0..16 {
             let mut client = broker.client(V311);
-            // Every pattern of `+` and `a` over eight levels that begins with this number's bits.
+            // Every pattern of `+` and `a` over eight levels.
             let names: Vec<String> = (0..256_u32)
                 .map(|bits| {
                     let levels: Vec<&str> =
@@ -322,11 +322,11 @@ fn wildcard_explosion() {
             clients.push(client);
         }
         let mut publisher = broker.client(V311);
-        for number in 0..16 {
+        for (number, client) in clients.iter_mut().enumerate() {
             let name = format!("{}/{number}", ["a"; 8].join("/"));
             publisher.publish(&name, "x", 0);
-            clients[number].expect_message(&name, "x");
-            clients[number].expect_nothing();
+            client.expect_message(&name, "x");
+            client.expect_nothing();
         }
     });
 }

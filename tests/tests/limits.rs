@@ -219,7 +219,8 @@ fn seed_sess_05_await_rel_timeout() {
 /// A SUBSCRIBE as large as a packet may be.
 #[test]
 fn many_filters_in_one_packet_of_64_kb() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     let mut body = vec![0, 1, 0];
     let prefix = id();
     let mut count = 0;

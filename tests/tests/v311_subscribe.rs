@@ -14,7 +14,8 @@ fn closes_connected(broker: &Broker, bytes: &[u8]) {
 /// MQTT-3.8.4-1, MQTT-3.8.4-2, MQTT-2.3.1-7
 #[test]
 fn mqtt_3_8_4_2_suback_has_the_identifier() {
-    let mut client = shared().client(V311);
+    let broker = shared();
+    let mut client = broker.client(V311);
     for packet_id in [1, 10, 0x1234, 0xFFFF] {
         client.send(&Subscribe::new(packet_id).filter(&topic(), 0).encode(V311));
         assert_eq!(client.expect_suback(packet_id).codes, [0]);
@@ -24,7 +25,8 @@ fn mqtt_3_8_4_2_suback_has_the_identifier() {
 /// MQTT-3.8.3-3, SEED-PROTO-10
 #[test]
 fn mqtt_3_8_3_3_subscribe_without_a_filter_closes() {
-    closes_connected(&shared(), &frame(0x82, &[0, 1]));
+    let broker = shared();
+    closes_connected(&broker, &frame(0x82, &[0, 1]));
 }
 
 /// MQTT-3.8.3-4
@@ -124,7 +126,8 @@ fn seed_sess_06_upgrade_qos_delivers_the_higher_one() {
 /// MQTT-3.10.3-2, SEED-PROTO-10
 #[test]
 fn mqtt_3_10_3_2_unsubscribe_without_a_filter_closes() {
-    closes_connected(&shared(), &frame(0xA2, &[0, 1]));
+    let broker = shared();
+    closes_connected(&broker, &frame(0xA2, &[0, 1]));
 }
 
 /// MQTT-3.10.4-1, MQTT-4.7.3-4
@@ -198,7 +201,8 @@ fn mqtt_3_10_4_4_unsuback_comes_always() {
 /// MQTT-3.12.4-1
 #[test]
 fn mqtt_3_12_4_1_pingreq_is_answered() {
-    let mut client = shared().client(V311);
+    let broker = shared();
+    let mut client = broker.client(V311);
     for _ in 0..3 {
         client.expect_alive();
     }
@@ -253,7 +257,7 @@ fn mqtt_4_7_1_2_invalid_filters_are_refused() {
         client.send(&Subscribe::new(1).filter(filter, 0).encode(V311));
         match client.event(WAIT) {
             Event::Packet(Packet::SubAck(ack)) => {
-                assert_eq!(ack.codes, [0x80], "filter {filter:?}")
+                assert_eq!(ack.codes, [0x80], "filter {filter:?}");
             }
             event => assert_eq!(event, Event::Closed, "filter {filter:?}"),
         }
@@ -263,7 +267,8 @@ fn mqtt_4_7_1_2_invalid_filters_are_refused() {
 /// MQTT-4.7.3-1
 #[test]
 fn mqtt_4_7_3_1_empty_topic_name_closes() {
-    closes_connected(&shared(), &Publish::new("", "x").encode(V311));
+    let broker = shared();
+    closes_connected(&broker, &Publish::new("", "x").encode(V311));
 }
 
 /// MQTT-4.7.2-1, SEED-PROTO-15

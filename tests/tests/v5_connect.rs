@@ -110,8 +110,9 @@ fn mqtt_3_1_0_1_first_packet_must_be_connect() {
 /// MQTT-3.1.0-2, MQTT-3.2.0-2
 #[test]
 fn mqtt_3_1_0_2_second_connect_is_a_protocol_error() {
+    let broker = shared();
     let connect = Connect::new(V5, &id());
-    let mut client = shared().connect(&connect);
+    let mut client = broker.connect(&connect);
     client.send(&connect.encode());
     client.expect_disconnect(0x82);
 }
@@ -228,8 +229,9 @@ fn mqtt_3_1_2_11_will_bits_without_will_flag_are_malformed() {
 /// MQTT-3.1.2-12
 #[test]
 fn mqtt_3_1_2_12_will_qos_3_is_malformed() {
+    let broker = shared();
     let payload = [field(id().as_bytes()), vec![0], field(b"topic"), field(b"x")].concat();
-    refuses(&shared(), &connect_with(0x02 | 0x04 | 0x18, &payload), &[0x81]);
+    refuses(&broker, &connect_with(0x02 | 0x04 | 0x18, &payload), &[0x81]);
 }
 
 /// MQTT-3.1.2-17, MQTT-3.1.2-19: MQTT 5 allows a password without a user name.
@@ -426,7 +428,8 @@ fn mqtt_3_1_4_6_nothing_is_processed_after_a_refused_connect() {
 /// SEED-PROTO-31, SEED-PROTO-37, SEED-PROTO-30: what CONNACK says by default.
 #[test]
 fn seed_proto_31_connack_says_what_the_server_can() {
-    let (_, answer) = shared().connect_ack(&Connect::new(V5, &id()));
+    let broker = shared();
+    let (_, answer) = broker.connect_ack(&Connect::new(V5, &id()));
     let has = |pick: fn(&Property) -> bool| answer.properties.iter().any(pick);
     assert!(has(|p| matches!(p, Property::ReceiveMaximum(1..))), "{answer:?}");
     assert!(has(|p| matches!(p, Property::MaximumPacketSize(65_536))), "{answer:?}");

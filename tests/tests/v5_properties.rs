@@ -16,7 +16,8 @@ fn pair(broker: &Broker) -> (Client, Client, String) {
 /// MQTT-3.3.2-4, MQTT-3.3.2-15, MQTT-3.3.2-16, MQTT-3.3.2-17, MQTT-3.3.2-18, MQTT-3.3.2-20, SEED-PROTO-24, SEED-PROTO-25, SEED-PROTO-29
 #[test]
 fn mqtt_3_3_2_17_properties_are_passed_on_unaltered() {
-    let (mut publisher, mut subscriber, name) = pair(&shared());
+    let broker = shared();
+    let (mut publisher, mut subscriber, name) = pair(&broker);
     let properties = vec![
         Property::PayloadFormat(1),
         Property::ContentType("text/ä".into()),
@@ -161,7 +162,8 @@ fn mqtt_4_13_1_1_wrong_publish_properties_close() {
 /// MQTT-3.3.4-6
 #[test]
 fn mqtt_3_3_4_6_subscription_identifier_from_a_client_is_a_protocol_error() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     client.send_publish(&Publish::new(&topic(), "x").property(Property::SubscriptionId(1)));
     client.expect_disconnect(0x82);
 }
@@ -169,12 +171,13 @@ fn mqtt_3_3_4_6_subscription_identifier_from_a_client_is_a_protocol_error() {
 /// MQTT-1.5.5-1: variable byte integers that are not minimal.
 #[test]
 fn mqtt_1_5_5_1_property_length_must_be_minimal() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     let body = [field(topic().as_bytes()), vec![0x80, 0x00]].concat();
     client.send(&frame(0x30, &body));
     client.expect_disconnect(0x81);
     // A subscription identifier in two bytes where one would do.
-    let mut client = shared().client(V5);
+    let mut client = broker.client(V5);
     let property = Property::Raw(vec![0x0B, 0x81, 0x00]);
     client.send(&Subscribe::new(1).filter(&topic(), 0).property(property).encode(V5));
     client.expect_disconnect(0x81);
@@ -323,10 +326,11 @@ fn seed_proto_25_request_and_response() {
 /// MQTT-2.2.2-1: a PUBLISH without properties arrives without, in the 3-byte-shorter form.
 #[test]
 fn mqtt_2_2_2_1_no_properties_is_a_length_of_zero() {
-    let (mut publisher, mut subscriber, name) = pair(&shared());
+    let broker = shared();
+    let (mut publisher, mut subscriber, name) = pair(&broker);
     publisher.publish(&name, "x", 1);
     assert_eq!(subscriber.expect_message(&name, "x").properties, []);
     // From 3.1.1 to 5 likewise.
-    shared().client(V311).publish(&name, "y", 1);
+    broker.client(V311).publish(&name, "y", 1);
     assert_eq!(subscriber.expect_message(&name, "y").properties, []);
 }

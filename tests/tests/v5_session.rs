@@ -76,7 +76,8 @@ fn mqtt_3_1_2_23_disconnect_changes_the_expiry() {
 /// MQTT-4.13.1-1: but not from zero.
 #[test]
 fn mqtt_4_13_1_1_disconnect_may_not_raise_an_expiry_of_zero() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     client.send(&disconnect_v5(0, &[Property::SessionExpiry(10)]));
     client.expect_disconnect(0x82);
 }

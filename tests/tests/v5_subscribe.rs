@@ -15,7 +15,8 @@ fn error(broker: &Broker, bytes: &[u8], reasons: &[u8]) {
 /// MQTT-3.8.4-1, MQTT-3.8.4-2, MQTT-2.2.1-6
 #[test]
 fn mqtt_3_8_4_2_suback_has_the_identifier() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     for packet_id in [1, 0x1234, 0xFFFF] {
         client.send(&Subscribe::new(packet_id).filter(&topic(), 0).encode(V5));
         assert_eq!(client.expect_suback(packet_id).codes, [0]);
@@ -102,9 +103,10 @@ fn mqtt_3_8_3_3_no_local() {
 /// MQTT-3.8.3-4
 #[test]
 fn mqtt_3_8_3_4_no_local_on_a_shared_subscription_is_a_protocol_error() {
+    let broker = shared();
     let filter = format!("$share/g/{}", topic());
     let bytes = Subscribe::new(1).filter(&filter, 1 | NO_LOCAL).encode(V5);
-    error(&shared(), &bytes, &[0x82]);
+    error(&broker, &bytes, &[0x82]);
 }
 
 /// MQTT-3.8.3-5: reserved bits, QoS 3, retain handling 3.
@@ -184,7 +186,8 @@ fn mqtt_3_8_4_4_replacing_loses_nothing() {
 /// MQTT-3.8.4-5, MQTT-3.8.4-6, MQTT-3.8.4-7, MQTT-3.9.3-1, MQTT-3.9.3-2, SEED-PROTO-22
 #[test]
 fn mqtt_3_8_4_6_one_code_a_filter_in_order() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     let names: Vec<String> = (0..5).map(|_| topic()).collect();
     let filters: Vec<(&str, u8)> =
         names.iter().zip([2, 0, 1, 0, 2]).map(|(name, qos)| (name.as_str(), qos)).collect();
@@ -272,7 +275,8 @@ fn mqtt_3_10_4_5_unsuback_has_a_code_a_filter() {
 /// MQTT-3.12.4-1
 #[test]
 fn mqtt_3_12_4_1_pingreq_is_answered() {
-    shared().client(V5).expect_alive();
+    let broker = shared();
+    broker.client(V5).expect_alive();
 }
 
 /// MQTT-4.7.1-1, MQTT-4.7.1-2, MQTT-4.7.3-1, SEED-PROTO-22: SUBACK 0x8F, or DISCONNECT for what is malformed.
@@ -296,7 +300,8 @@ fn mqtt_4_7_1_1_invalid_filters_are_refused() {
 /// MQTT-4.7.3-1
 #[test]
 fn mqtt_4_7_3_1_empty_topic_name_without_alias_is_an_error() {
-    error(&shared(), &Publish::new("", "x").encode(V5), &[0x82]);
+    let broker = shared();
+    error(&broker, &Publish::new("", "x").encode(V5), &[0x82]);
 }
 
 /// MQTT-4.7.2-1

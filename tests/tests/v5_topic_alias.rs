@@ -76,7 +76,8 @@ fn mqtt_3_3_2_12_alias_can_be_redefined() {
 /// MQTT-3.3.2-8
 #[test]
 fn mqtt_3_3_2_8_alias_zero_gets_0x94() {
-    let mut client = shared().client(V5);
+    let broker = shared();
+    let mut client = broker.client(V5);
     client.send_publish(&Publish::new(&topic(), "x").property(alias(0)));
     client.expect_disconnect(0x94);
 }
@@ -84,7 +85,8 @@ fn mqtt_3_3_2_8_alias_zero_gets_0x94() {
 /// MQTT-3.3.2-9
 #[test]
 fn mqtt_3_3_2_9_alias_above_the_maximum_gets_0x94() {
-    let (mut client, maximum) = client(&shared(), 0);
+    let broker = shared();
+    let (mut client, maximum) = client(&broker, 0);
     client.send_publish(&Publish::new(&topic(), "x").property(alias(maximum + 1)));
     client.expect_disconnect(0x94);
 }

@@ -127,14 +127,8 @@ const fn check_levels(levels: usize, limits: &DecodeLimits) -> Result<(), TopicE
 #[inline]
 pub fn validate_name(topic: &str, limits: &DecodeLimits) -> Result<(), TopicError> {
     check_len(topic, limits)?;
-    // One pass without branches, so that the compiler can use vectors.
-    let mut levels = 1;
-    let mut is_bad = false;
-    for &byte in topic.as_bytes() {
-        levels += usize::from(byte == b'/');
-        is_bad |= (byte == 0) | (byte == b'+') | (byte == b'#');
-    }
-    if is_bad {
+    let scan = scan_name(topic.as_bytes());
+    if scan.is_bad {
         // MQTT-4.7.3-2; MQTT-4.7.1-1, v5 MQTT-4.7.0-1, MQTT-3.3.2-2.
         return Err(if topic.contains('\0') {
             TopicError::NullCharacter
@@ -142,7 +136,66 @@ pub fn validate_name(topic: &str, limits: &DecodeLimits) -> Result<(), TopicErro
             TopicError::WildcardInName
         });
     }
-    check_levels(levels, limits)
+    check_levels(scan.separators + 1, limits)
+}
+
+/// What one pass over a topic name finds.
+#[derive(Default)]
+struct NameScan {
+    /// Number of '/'.
+    separators: usize,
+    /// Whether there is a U+0000, a '+' or a '#'.
+    is_bad: bool,
+}
+
+/// Eight times the same byte.
+const fn repeat(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// The high bit of each byte of `word` that is zero, and no other bit.
+const fn zero_bytes(word: u64) -> u64 {
+    const LOW: u64 = repeat(0x7F);
+    !(((word & LOW) + LOW) | word | LOW)
+}
+
+impl NameScan {
+    #[inline]
+    fn add(&mut self, word: u64) {
+        // '#' and '+' differ in this one bit.
+        const PLUS_XOR_HASH: u8 = b'+' ^ b'#';
+        const { assert!(PLUS_XOR_HASH.is_power_of_two() && b'+' & PLUS_XOR_HASH != 0) };
+        let wildcards = zero_bytes((word | repeat(PLUS_XOR_HASH)) ^ repeat(b'+'));
+        self.is_bad |= (zero_bytes(word) | wildcards) != 0;
+        let separators = zero_bytes(word ^ repeat(b'/')).count_ones();
+        self.separators += usize::try_from(separators).unwrap_or(0);
+    }
+}
+
+/// Looks at eight bytes at a time: names are mostly too short for the vectors the compiler would use.
+#[inline]
+fn scan_name(bytes: &[u8]) -> NameScan {
+    let mut scan = NameScan::default();
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        scan.add(u64::from_le_bytes(*word));
+    }
+    match bytes.last_chunk::<8>() {
+        // The last word once more, less what was seen, filled with a byte that means nothing.
+        Some(last) if !rest.is_empty() => {
+            let seen_bits = 8 * (8 - rest.len());
+            let fill = repeat(b'x') << (8 * rest.len());
+            scan.add(u64::from_le_bytes(*last) >> seen_bits | fill);
+        }
+        Some(_) => {}
+        None => {
+            for &byte in rest {
+                scan.separators += usize::from(byte == b'/');
+                scan.is_bad |= matches!(byte, 0 | b'+' | b'#');
+            }
+        }
+    }
+    scan
 }
 
 fn check_filter(filter: &str, limits: &DecodeLimits) -> Result<(), TopicError> {

@@ -4,16 +4,16 @@ mod common;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use mqtt::{
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use ringmq_mqtt::{
     Ack, Auth, ConnAck, ConnAckProperties, Connect, ConnectProperties, DecodeLimits, Disconnect,
     Forwarded, ForwardedFields, FrameHeader, Packet, PacketId, ParsedFilter, ProtocolVersion,
     Publish, PublishProperties, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
     SubscribeFilters, SubscribeOptions, UnsubAck, Unsubscribe, UnsubscribeFilters, UserProperties,
     Will, topic,
 };
-use proptest::collection::vec;
-use proptest::option;
-use proptest::prelude::*;
 
 type Pairs = Vec<(String, String)>;
 
@@ -267,7 +267,7 @@ proptest! {
     ) {
         let user = borrow(&user);
         let is_v5 = version.is_v5();
-        let user_properties = UserProperties::from_list(if is_v5 { &user } else { &[] });
+        let user_properties = UserProperties::from_list(if is_v5 { &user[..] } else { &[] });
         let list: Vec<_> = filters
             .iter()
             .map(|(filter, options)| {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::net::UnixListener;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -53,10 +53,13 @@ pub fn settings(
     }
     let file = run.config.as_ref().map(PathBuf::from);
     let mut request = LoadRequest::with_process_environment(file, set);
-    let named = Settings::load(&request)?.0.get("node.data_dir");
+    let other = |entry: &config::Entry| {
+        entry.origin != Origin::Default && Path::new(&entry.value) != folder.path()
+    };
+    let named = Settings::load(&request)?.0.get("node.data_dir").filter(other);
     request.set.push(("node.data_dir".to_owned(), folder.path().display().to_string()));
     let (settings, mut warnings) = Settings::load(&request)?;
-    if let Some(entry) = named.filter(|entry| entry.origin != Origin::Default) {
+    if let Some(entry) = named {
         // The other commands do not read the settings, and would not find the broker.
         let text = format!(
             "node.data_dir has no effect: the data folder is {}, as --data or RINGMQ_DATA names it",

@@ -47,7 +47,7 @@ pub struct Mqueue {
     /// Priority 0, the only one of a simple queue.
     normal: VecDeque<Delivery>,
     /// Priorities above 0; most queues have none.
-    urgent: Option<Box<BTreeMap<u8, VecDeque<Delivery>>>>,
+    urgent: Option<BTreeMap<u8, VecDeque<Delivery>>>,
     len: usize,
     qos0: usize,
 }

@@ -48,7 +48,7 @@ pub struct Session {
 }
 
 /// What became of an acknowledgement.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
     /// It was awaited; `QoS` of the message.
     Awaited,

@@ -275,7 +275,11 @@ impl Clients {
         let priority = self.priority(delivery.message.topic());
         let qos = delivery.qos;
         let owner = self.sessions.session_mut(session.0).expect("the caller looked");
-        match owner.enqueue(delivery, priority, limits) {
+        let pushed = owner.enqueue(delivery, priority, limits);
+        if owner.mqueue_len() == 1 {
+            self.gauge_session(session);
+        }
+        match pushed {
             Pushed::Queued => Delivered::Taken,
             Pushed::Displaced(lost) => {
                 self.count_drop(lost, DropReason::QueueFull);
@@ -298,6 +302,11 @@ impl Clients {
 
     /// Sends what is queued, as far as the window and the outbox have room.
     pub fn drain_mqueue(&mut self, session: SessionId) {
+        self.send_queued(session);
+        self.gauge_session(session);
+    }
+
+    fn send_queued(&mut self, session: SessionId) {
         let Some(connection) = self.connected(session) else { return };
         let window = self.window(connection);
         while self.has_outbox_room(connection) {
@@ -375,7 +384,7 @@ impl Clients {
         let target = connections.at_mut(connection).expect("a session's connection exists");
         let publication = dispatch.publication;
         let plain = plain_publish(target.version, form, &publication, *now);
-        let written = match target.extras.as_deref_mut() {
+        match target.extras.as_deref_mut() {
             Some(extras) if extras.alias_maximum > 0 || extras.maximum_packet_size < u32::MAX => {
                 let limit = extras.maximum_packet_size as usize;
                 // Setting an alias costs 3 bytes; it must not be what makes the packet too large.
@@ -400,8 +409,7 @@ impl Clients {
                 }
             }
             _ => write_plain(&plain, target, outboxes, connection, form, dispatch),
-        };
-        let () = written;
+        }
         queue_flush(target, connection, effects);
         if !publication.sys {
             count_sent(metrics, form.qos);

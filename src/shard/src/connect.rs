@@ -1,7 +1,7 @@
 //! CONNECT: checks, home, takeover, session, CONNACK (MQTT-3.1, MQTT-3.2).
 
 use config::ServerMoved;
-use metrics::{Counter, DropKind, DropReason};
+use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{
     ConnAck, ConnAckProperties, Connect, FrameHeader, Packet, ProtocolVersion, QoS, ReasonCode,
 };
@@ -145,7 +145,6 @@ impl Shard {
         owner.expiry_interval_s = session_expiry_s(connect, &self.settings);
         owner.clean_start = connect.clean_start;
         owner.restart_clocks(now.mono_ms);
-        let transient = owner.is_transient();
         let keepalive_s = self.keepalive_s(connect);
         let extras = connection_extras(connect, self.settings.mqtt.max_topic_alias);
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
@@ -161,7 +160,8 @@ impl Shard {
         self.arm_keepalive(id.index);
         self.arm_flow_timer(session);
         self.clients.metrics.inc(Counter::ClientConnected);
-        self.clients.gauge_connected(true, transient);
+        self.clients.metrics.increase(Gauge::Clients);
+        self.clients.gauge_session(session);
         self.send_connack(id, connect, assigned.as_deref(), present, keepalive_s);
         if present {
             self.clients.resend_inflight(session); // MQTT-4.4.0-1
@@ -250,14 +250,12 @@ impl Shard {
         }))
     }
 
-    /// Server Keep Alive replaces the client's value, for v5 only (MQTT-3.1.2-21, MQTT-3.2.2-21).
+    /// Server Keep Alive replaces a longer value of the client's, or none, for v5 only (MQTT-3.1.2-21, MQTT-3.2.2-21).
+    /// A client that asks to be watched more closely is.
     fn keepalive_s(&self, connect: &Connect<'_>) -> u16 {
-        let server = self.settings.mqtt.server_keepalive_s;
-        if connect.version == ProtocolVersion::V5 && server > 0 {
-            server
-        } else {
-            connect.keep_alive_s
-        }
+        let (server, client) = (self.settings.mqtt.server_keepalive_s, connect.keep_alive_s);
+        let longer = client == 0 || client > server;
+        if connect.version == ProtocolVersion::V5 && server > 0 && longer { server } else { client }
     }
 
     /// How long a connection may be silent: one and a half times its keepalive, by default (MQTT-3.1.2-22).

@@ -51,16 +51,10 @@ pub(crate) mod pause {
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Peer {
     ip: [u8; 16],
     port: u16,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self { ip: [0; 16], port: 0 }
-    }
 }
 
 impl Peer {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, ShardMetrics};
 use mqtt::{ParsedFilter, QoS, ReasonCode, SubscribeOptions, topic};
 use ring::ShardSet;
-use router::RouteCursor as RouterCursor;
+use router::{RouteCursor as RouterCursor, SessionId};
 use session::acl::Acl;
 use session::{NEVER_EXPIRES_S, Publication, Session, Subscription};
 
@@ -370,17 +370,34 @@ impl Shard {
 }
 
 impl Clients {
-    pub fn gauge_connected(&self, came: bool, _transient: bool) {
-        if came {
-            self.metrics.increase(Gauge::Clients);
-        } else {
-            self.metrics.decrease(Gauge::Clients);
-        }
-    }
-
     pub fn gauge_sessions(&self) {
         self.metrics.set(Gauge::Sessions, self.sessions.len() as u64);
     }
+
+    /// Counts a session among those that outlive their connection, and among those with messages that wait, if it is one.
+    pub fn gauge_session(&mut self, id: SessionId) {
+        let Some(slot) = self.sessions.slot_mut(id.0) else { return };
+        let session = slot.session.as_ref().expect("the slot is in use");
+        let (persistent, queue) = (!session.is_transient(), session.mqueue_len() > 0);
+        change(&self.metrics, Gauge::PersistentSessions, &mut slot.counted_persistent, persistent);
+        change(&self.metrics, Gauge::Queues, &mut slot.counted_queue, queue);
+    }
+
+    /// Counts a session no more.
+    pub fn gauge_session_gone(&mut self, id: SessionId) {
+        let Some(slot) = self.sessions.slot_mut(id.0) else { return };
+        change(&self.metrics, Gauge::PersistentSessions, &mut slot.counted_persistent, false);
+        change(&self.metrics, Gauge::Queues, &mut slot.counted_queue, false);
+    }
+}
+
+fn change(metrics: &ShardMetrics, gauge: Gauge, counted: &mut bool, is: bool) {
+    match (*counted, is) {
+        (false, true) => metrics.increase(gauge),
+        (true, false) => metrics.decrease(gauge),
+        _ => {}
+    }
+    *counted = is;
 }
 
 /// A page of what `row` finds in the slots from `cursor` on.

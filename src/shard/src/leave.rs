@@ -1,6 +1,6 @@
 //! How connections and sessions end: DISCONNECT, wills, expiry (MQTT-3.14, MQTT-3.1.2-8, MQTT-3.1.2-10).
 
-use metrics::{Counter, DropKind, DropReason};
+use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{Disconnect, ProtocolVersion, ReasonCode};
 use router::SessionId;
 use session::{NEVER_EXPIRES_S, WillDue, will_due};
@@ -101,6 +101,8 @@ impl Shard {
                 return self.protocol_error(id, ReasonCode::ProtocolError); // v5 MQTT-3.14.2-2
             }
             session.expiry_interval_s = expiry_s.min(max);
+            let connection = self.clients.connections.get(id).expect("its session was found");
+            self.clients.gauge_session(SessionId(connection.session));
         }
         // Any reason but 0x00 leaves the will in place (v5 MQTT-3.14.4-3, MQTT-3.1.2-10).
         let with_will = disconnect.reason != ReasonCode::Success;
@@ -150,7 +152,7 @@ impl Shard {
         let session = slot.session.as_mut().expect("the slot is in use");
         session.release_idle();
         let transient = session.is_transient();
-        self.clients.gauge_connected(false, transient);
+        self.clients.metrics.decrease(Gauge::Clients);
         if let End::Disconnected { with_will: false } = end {
             session_will_discarded(self, id); // MQTT-3.14.4-3
         }
@@ -228,6 +230,7 @@ impl Shard {
         self.clients.metrics.inc(why);
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);
+        self.clients.gauge_session_gone(id);
         let mut session = self.clients.sessions.remove(id);
         for delivery in session.take_undelivered() {
             self.clients.count_drop(delivery.qos, DropReason::SessionClosed);

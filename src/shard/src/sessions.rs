@@ -18,6 +18,10 @@ pub(crate) struct SessionSlot {
     pub connection: u32,
     /// Tells apart the sessions that use a slot one after the other.
     pub generation: u32,
+    /// Counted as a session that outlives its connection.
+    pub counted_persistent: bool,
+    /// Counted as a session with messages that wait.
+    pub counted_queue: bool,
     /// When the connection ended, on the monotonic clock; of no meaning while there is one.
     pub offline_since_ms: u64,
 }

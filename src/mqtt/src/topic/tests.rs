@@ -26,6 +26,23 @@ fn names() {
     assert_eq!(validate_name("//", &limits), Err(too_many));
 }
 
+/// Every byte at every place of names around the width of a word.
+#[test]
+fn scan_of_names() {
+    for len in 0..34 {
+        for at in 0..len {
+            for byte in 0..=u8::MAX {
+                let mut bytes = vec![b'/'; len];
+                bytes[at] = byte;
+                let scan = scan_name(&bytes);
+                let separators = bytes.iter().filter(|byte| **byte == b'/').count();
+                assert_eq!(scan.separators, separators, "{byte} at {at} of {len}");
+                assert_eq!(scan.is_bad, [0, b'+', b'#'].contains(&byte), "{byte} at {at} of {len}");
+            }
+        }
+    }
+}
+
 #[test]
 fn plain_filters() {
     for filter in ["a", "#", "+", "/", "+/+", "a/+/b/#", "/#", "$SYS/#", "$share", "$shared/a"] {

@@ -1,7 +1,7 @@
 //! What holds for any bytes a peer may send. Called by the replay of the corpus, by the property tests, and by the
 //! fuzz target in `tests/fuzz`, which includes this file.
 
-use mqtt::{
+use ringmq_mqtt::{
     DecodeLimits, FrameHeader, Packet, ParsedFilter, ProtocolVersion, Publish, PublishOut, topic,
 };
 

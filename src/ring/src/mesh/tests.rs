@@ -55,11 +55,11 @@ fn thousands(number: usize) -> String {
 #[test]
 fn every_pair_has_links_of_its_own() {
     let mut ends = Mesh::build::<Batch, Batch>(5, 4, 2);
-    for from in 0..5 {
+    for (from, end) in ends.iter_mut().enumerate() {
         for to in (0..5).filter(|&to| to != from) {
             let tag = (from * 10 + to) as u64;
-            ends[from].push_data(shard(to), &mut vec![tag]).unwrap();
-            ends[from].push_control(shard(to), &mut vec![100 + tag]).unwrap();
+            end.push_data(shard(to), &mut vec![tag]).unwrap();
+            end.push_control(shard(to), &mut vec![100 + tag]).unwrap();
         }
     }
     for (to, end) in ends.iter_mut().enumerate() {
@@ -213,21 +213,19 @@ fn a_capacity_is_a_power_of_two() {
     let _ = Mesh::build::<Batch, Batch>(2, 3, 2);
 }
 
-/// Counts how many of it live.
-#[derive(Default)]
-struct Counted(Option<Arc<()>>);
+type Counted = Option<Arc<()>>;
 
 #[test]
 fn what_is_left_in_the_rings_is_dropped_once() {
     let one = Arc::new(());
     for pushes in 0..6 {
         let mut ends = Mesh::build::<Counted, Counted>(2, 4, 4);
-        let mut item = Counted::default();
+        let mut item = None;
         for _ in 0..pushes {
-            let _ = ends[0].push_data(shard(1), &mut Counted(Some(one.clone())));
+            let _ = ends[0].push_data(shard(1), &mut Some(one.clone()));
         }
         ends[1].pop_data(shard(0), &mut item);
-        ends[0].push_control(shard(1), &mut Counted(Some(one.clone()))).unwrap();
+        ends[0].push_control(shard(1), &mut Some(one.clone())).unwrap();
         drop((ends, item));
         assert_eq!(Arc::strong_count(&one), 1);
     }
@@ -300,7 +298,9 @@ impl Worker {
                 counted = true;
                 if running.fetch_sub(1, SeqCst) == 1 {
                     // The last one: the others may sleep, with nothing left to wake them.
-                    self.bells.iter().for_each(|bell| drop(bell.send(())));
+                    for bell in &self.bells {
+                        let _ = bell.send(());
+                    }
                 }
             } else if self.end.prepare_park() {
                 // A lost wake-up would end here.
