@@ -169,6 +169,7 @@ fn pending_bytes_of_a_slow_reader_are_bounded() {
 #[test]
 fn pending_bytes_keep_qos_1() {
     let broker = Broker::start(&[
+        "mqtt.max_packet_size=16KB",
         "mqtt.conn.pending_bytes_max=16KB",
         "mqtt.session.max_inflight=1000",
         "mqtt.mqueue.max_length=10000",

@@ -13,7 +13,7 @@ const CLIENTS: usize = 24;
 
 fn on_each(check: impl Fn(&Broker)) {
     for shards in ["1", "2", "8"] {
-        check(&Broker::start(&["--shards", shards]));
+        check(&Broker::start(&["--shards", shards, "mqtt.mqueue.max_length=100000"]));
     }
 }
 

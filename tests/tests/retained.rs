@@ -244,10 +244,15 @@ fn mqtt_3_3_2_5_retained_message_expires() {
     client.expect_nothing();
 }
 
-/// SEED-PUB-09: limits of the retainer.
+/// SEED-PUB-09: limits of the retainer. One shard, because each has its share of the number.
 #[test]
 fn seed_pub_09_limits_of_the_retainer() {
-    let broker = Broker::start(&["retainer.max_message_num=2", "retainer.max_payload_size=10"]);
+    let broker = Broker::start(&[
+        "--shards",
+        "1",
+        "retainer.max_message_num=2",
+        "retainer.max_payload_size=10",
+    ]);
     let mut publisher = broker.client(V311);
     publisher.publish_retained("r/1", "one", 1);
     publisher.publish_retained("r/2", "two", 1);

@@ -1,7 +1,7 @@
 //! Topic names and topic filters (section 4.7, shared subscriptions: v5 section 4.8.2).
 //!
 //! A filter as a client sends it may carry a prefix (`$share/group/`, `$queue/`, `$local/`); [`ParsedFilter::parse`]
-//! takes it off and checks the rest. [`matches`] wants filters without prefix that have been checked.
+//! takes it off and checks the rest. [`matches()`] wants filters without prefix that have been checked.
 
 use crate::limits::DecodeLimits;
 use crate::primitives::MAX_STRING_LEN;
@@ -167,8 +167,10 @@ impl NameScan {
         const { assert!(PLUS_XOR_HASH.is_power_of_two() && b'+' & PLUS_XOR_HASH != 0) };
         let wildcards = zero_bytes((word | repeat(PLUS_XOR_HASH)) ^ repeat(b'+'));
         self.is_bad |= (zero_bytes(word) | wildcards) != 0;
-        let separators = zero_bytes(word ^ repeat(b'/')).count_ones();
-        self.separators += usize::try_from(separators).unwrap_or(0);
+        // One per byte, summed up in the highest byte by the product: cheaper than a bit count without POPCNT.
+        let ones = zero_bytes(word ^ repeat(b'/')) >> 7;
+        let [.., sum] = ones.wrapping_mul(repeat(1)).to_le_bytes();
+        self.separators += usize::from(sum);
     }
 }
 

@@ -73,8 +73,12 @@ pub(crate) unsafe fn getsockopt(
 ) -> squeue::Entry {
     let level = libc::SOL_SOCKET.cast_unsigned();
     let mut entry = match fd {
-        SocketFd::Fixed(fd) => opcode::SetSockOpt::new(fd, level, option, value.cast(), len).build(),
-        SocketFd::Plain(fd) => opcode::SetSockOpt::new(fd, level, option, value.cast(), len).build(),
+        SocketFd::Fixed(fd) => {
+            opcode::SetSockOpt::new(fd, level, option, value.cast(), len).build()
+        }
+        SocketFd::Plain(fd) => {
+            opcode::SetSockOpt::new(fd, level, option, value.cast(), len).build()
+        }
     };
     // SAFETY: an entry is a transparent `io_uring_sqe`, 64 bytes aligned to 8; its third 32-bit word is `cmd_op`.
     unsafe { (&raw mut entry).cast::<u32>().add(2).write(SOCKET_OP_GETSOCKOPT) };
@@ -82,6 +86,7 @@ pub(crate) unsafe fn getsockopt(
 }
 
 /// Which kind of descriptor an operation takes.
+#[derive(Clone, Copy)]
 pub(crate) enum SocketFd {
     Fixed(types::Fixed),
     Plain(types::Fd),
@@ -169,7 +174,9 @@ impl<C: Core> Driver<C> {
             match &listener.socket {
                 Some(socket) if listener.armed > 0 => {
                     let which = types::CancelBuilder::fd(types::Fd(socket.as_raw_fd())).all();
-                    let cancel = opcode::AsyncCancel2::new(which).build().user_data(Tag::new(Op::Ignored, 0, 0).0);
+                    let cancel = opcode::AsyncCancel2::new(which)
+                        .build()
+                        .user_data(Tag::new(Op::Ignored, 0, 0).0);
                     // SAFETY: the entry points to no memory.
                     unsafe { self.port.push_uncounted(&cancel.flags(squeue::Flags::SKIP_SUCCESS)) };
                 }
@@ -308,7 +315,9 @@ impl<C: Core> Driver<C> {
                 self.port.table_entries
             );
         } else {
-            log::warn!("shard {shard}: listener {name} cannot accept: errno {errno}; it tries again");
+            log::warn!(
+                "shard {shard}: listener {name} cannot accept: errno {errno}; it tries again"
+            );
         }
     }
 

@@ -73,7 +73,11 @@ impl Buffers {
     ///
     /// # Errors
     /// Memory that cannot be had, or a kernel that takes no buffer ring.
-    pub(crate) fn register(submitter: &Submitter<'_>, entries: u16, bytes: u32) -> io::Result<Self> {
+    pub(crate) fn register(
+        submitter: &Submitter<'_>,
+        entries: u16,
+        bytes: u32,
+    ) -> io::Result<Self> {
         assert!(entries.is_power_of_two() && entries <= 1 << 15, "a power of two up to 32,768");
         assert!(bytes > 0, "a buffer has room");
         let ring = Mapping::new(usize::from(entries) * size_of::<BufRingEntry>())?;

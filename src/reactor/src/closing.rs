@@ -25,11 +25,16 @@ impl<C: Core> Driver<C> {
                 let sending = slot.has(SENDING);
                 let until_ms = self.now.mono_ms + self.settings.linger_send_ms;
                 self.linger_sends.push_back((until_ms, id));
-                if !sending {
+                if sending {
+                    self.again = true;
+                } else {
                     self.linger_on(core, id);
                 }
             }
-            (Phase::Open | Phase::LingerSend | Phase::LingerDrain | Phase::Moving, CloseMode::Now)
+            (
+                Phase::Open | Phase::LingerSend | Phase::LingerDrain | Phase::Moving,
+                CloseMode::Now,
+            )
             | (Phase::Moving, CloseMode::Linger) => self.abort(core, id.index),
             // It is being closed, or passed on, already.
             _ => {}
@@ -59,7 +64,8 @@ impl<C: Core> Driver<C> {
     /// A shutdown completed; that it failed only means that the peer was faster.
     pub(crate) fn on_shutdown(&mut self, core: &mut C, tag: Tag) {
         self.port.completed();
-        let slot = self.slots.get(tag.index()).expect("a shutdown is in flight for used slots only");
+        let slot =
+            self.slots.get(tag.index()).expect("a shutdown is in flight for used slots only");
         slot.clear(SHUTTING);
         self.settle(core, tag.index());
     }
@@ -75,6 +81,8 @@ impl<C: Core> Driver<C> {
         if slot.has(SENDING) {
             let tag = Tag::new(Op::Send, slot.generation, index);
             self.cancel(tag);
+            // If it is an eager one nothing will tell of its end.
+            self.again = true;
         }
         self.cancel_receive(index);
         self.settle(core, index);
@@ -108,7 +116,12 @@ impl<C: Core> Driver<C> {
     pub(crate) fn on_close(&mut self, core: &mut C, tag: Tag, result: i32) {
         self.port.completed();
         if result < 0 {
-            log::error!("shard {}: closing slot {} failed: errno {}", self.id, tag.index(), -result);
+            log::error!(
+                "shard {}: closing slot {} failed: errno {}",
+                self.id,
+                tag.index(),
+                -result
+            );
         }
         self.reclaim(core, tag.index());
     }
@@ -150,7 +163,8 @@ pub(crate) type Deadlines = std::collections::VecDeque<(u64, ConnectionId)>;
 
 /// Takes the first that is due.
 fn pop_due(deadlines: &mut Deadlines, now_ms: u64) -> Option<ConnectionId> {
-    let (_, id) = deadlines.pop_front_if(|(until_ms, _)| *until_ms <= now_ms)?;
+    let (_, id) = *deadlines.front().filter(|(until_ms, _)| *until_ms <= now_ms)?;
+    deadlines.pop_front();
     if deadlines.is_empty() && deadlines.capacity() > 1024 {
         // Many were closed at once; it need not be kept.
         *deadlines = Deadlines::new();

@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
 use crate::ops::{Op, Tag};
-use crate::sends::Progress;
+use crate::sends::{EAGER_BYTES_MAX, Progress};
 use crate::slots::{
     ARMED, CANCELLING, ENDED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED,
 };
@@ -141,7 +141,8 @@ impl<C: Core> Driver<C> {
         let slot = self.slots.get(id.index).expect("checked by the caller");
         match slot.phase {
             Phase::Open => {
-                let share_used = slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
+                let share_used =
+                    slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
                 if slot.has(HELD) || share_used {
                     self.hold(id, Held::Bytes { id, buffer, len });
                 } else {
@@ -251,6 +252,8 @@ impl<C: Core> Driver<C> {
         }
         if slot.has(SENDING) {
             slot.set(FLUSH_DUE);
+            // If that send is an eager one nothing will tell of its end.
+            self.again = true;
             return;
         }
         self.send_next(core, id);
@@ -274,19 +277,24 @@ impl<C: Core> Driver<C> {
     /// Submits one send.
     #[inline]
     fn submit_send(&mut self, id: ConnectionId, outgoing: Outgoing, total: usize) {
-        let number = self.sends.start(id, outgoing, total);
         let slot = self.slots.get(id.index).expect("checked by the caller");
+        let eager = slot.phase == Phase::Open && total <= EAGER_BYTES_MAX;
+        let number = self.sends.start(id, outgoing, total, eager);
         slot.set(SENDING);
         slot.operation = number;
         let entry = self.sends.operation(number);
-        // SAFETY: the entry's buffers stay in `sends` until the completion.
-        unsafe { self.port.push(&entry) };
+        if eager {
+            // SAFETY: the entry's buffers stay in `sends` until after the enter that submits it.
+            unsafe { self.port.push_uncounted(&entry) };
+        } else {
+            // SAFETY: the entry's buffers stay in `sends` until the completion.
+            unsafe { self.port.push(&entry) };
+        }
     }
 
     /// A send completed.
     #[inline]
     pub(crate) fn on_send(&mut self, core: &mut C, tag: Tag, result: i32) {
-        self.port.completed();
         let id = tag.connection();
         let slot = self.slots.get(id.index).expect("a send is in flight for used slots only");
         assert!(
@@ -295,6 +303,9 @@ impl<C: Core> Driver<C> {
         );
         let number = slot.operation;
         let go_on = slot.phase != Phase::Abort;
+        if !self.sends.end_eager(number) {
+            self.port.completed();
+        }
         let (outgoing, result) = match self.sends.completed(number, result, go_on) {
             Progress::Short => {
                 self.counters.add(ReactorCounter::SendsContinued, 1);
@@ -305,6 +316,26 @@ impl<C: Core> Driver<C> {
             }
             Progress::Done(outgoing, result) => (outgoing, result),
         };
+        self.send_done(core, id, outgoing, result);
+    }
+
+    /// All completions since the last enter were seen: the eager sends without one are done.
+    pub(crate) fn finish_eager(&mut self, core: &mut C) {
+        while let Some((id, outgoing)) = self.sends.next_eager() {
+            self.send_done(core, id, outgoing, Ok(()));
+        }
+    }
+
+    /// A send is over; the shard gets its buffers back.
+    #[inline]
+    fn send_done(
+        &mut self,
+        core: &mut C,
+        id: ConnectionId,
+        outgoing: Outgoing,
+        result: Result<(), i32>,
+    ) {
+        let slot = self.slots.get(id.index).expect("a send is in flight for used slots only");
         let flush = slot.has(FLUSH_DUE);
         slot.clear(SENDING | FLUSH_DUE);
         slot.operation = NONE;

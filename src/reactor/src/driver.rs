@@ -122,9 +122,7 @@ impl<C: Core> Driver<C> {
         let settings = setup.settings;
         let port = Port::new(&settings)?;
         let buffers = Buffers::register(&port.submitter(), settings.buffers, settings.buffer_bytes)
-            .map_err(|error| {
-                RingError::Buffers(settings.buffers, settings.buffer_bytes, error)
-            })?;
+            .map_err(|error| RingError::Buffers(settings.buffers, settings.buffer_bytes, error))?;
         let slots = Slots::new(port.table_entries);
         let mut driver = Self {
             port,
@@ -257,10 +255,12 @@ impl<C: Core> Driver<C> {
     fn reap(&mut self, core: &mut C) {
         let mut batch = std::mem::take(&mut self.batch);
         let mut left = self.settings.tick_completions_max.max(1);
+        let mut all_seen = false;
         while left > 0 {
             let room = left.min(batch.len());
             let completions = self.port.reap(&mut batch[..room]);
             if completions.is_empty() {
+                all_seen = true;
                 break;
             }
             left -= completions.len();
@@ -270,7 +270,9 @@ impl<C: Core> Driver<C> {
             }
         }
         self.batch = batch;
-        if left == 0 && self.port.has_completions() {
+        if all_seen && !self.port.overflowed() && !self.port.has_spilled() {
+            self.finish_eager(core);
+        } else {
             self.again = true;
         }
     }

@@ -59,7 +59,9 @@ impl<C: Core> Driver<C> {
     pub(crate) fn hand_over(&mut self, core: &mut C, id: ConnectionId, to: ShardId, token: u64) {
         assert!(token <= TOKEN_MAX, "a hand-over's token has 56 bits");
         assert_ne!(to, self.id, "a connection moves to another shard");
-        let Some(slot) = self.slots.live(id).filter(|slot| slot.phase == Phase::Open) else { return };
+        let Some(slot) = self.slots.live(id).filter(|slot| slot.phase == Phase::Open) else {
+            return;
+        };
         slot.phase = Phase::Moving;
         // A moving connection has no share of a tick: everything is handed in.
         slot.tick_bytes = self.moves.insert(Move { to, token });
@@ -93,7 +95,8 @@ impl<C: Core> Driver<C> {
     /// receiving, to be told so and closed.
     pub(crate) fn on_hand_over_sent(&mut self, core: &mut C, tag: Tag, result: i32) {
         self.port.completed();
-        let slot = self.slots.get(tag.index()).expect("a moved connection keeps its slot until here");
+        let slot =
+            self.slots.get(tag.index()).expect("a moved connection keeps its slot until here");
         assert_eq!(slot.phase, Phase::Moved, "a descriptor is passed on once");
         if result < 0 {
             slot.phase = Phase::Open;

@@ -7,9 +7,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use config::ListenerSettings;
 use shard::ListenerId;
+
+/// How long an address may stay in use before it counts as another's: the kernel frees the listening sockets of a ring
+/// only some milliseconds after its process has ended, and a broker is often started again at once.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A listener could not be made.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
@@ -99,14 +104,20 @@ pub fn bind_all(
         })
         .collect::<Result<_, _>>()?;
     for (listener, ipv6_only) in &with_options {
-        // Dropped at once: only whether it can be bound is asked.
-        drop(bound_socket(listener, listener.address, *ipv6_only, false)?);
+        try_address(listener, *ipv6_only)?;
     }
     let mut bound: Vec<Vec<BoundListener>> = (0..shards).map(|_| Vec::new()).collect();
     for (number, (listener, ipv6_only)) in with_options.iter().enumerate() {
         let id = ListenerId(u16::try_from(number).expect("few listeners"));
-        for (socket, address) in bind_listener(listener, *ipv6_only, shards)?.into_iter().zip(&mut bound) {
-            address.push(BoundListener { id, name: listener.name.clone(), address: socket.1, socket: socket.0 });
+        for (socket, address) in
+            bind_listener(listener, *ipv6_only, shards)?.into_iter().zip(&mut bound)
+        {
+            address.push(BoundListener {
+                id,
+                name: listener.name.clone(),
+                address: socket.1,
+                socket: socket.0,
+            });
         }
     }
     Ok(bound)
@@ -123,18 +134,33 @@ pub fn bind_one(
 ) -> Result<Vec<BoundListener>, ListenerError> {
     let listener = &listeners[usize::from(id.0)];
     let ipv6_only = shares_port_with_ipv4(listener, listeners);
-    drop(bound_socket(listener, listener.address, ipv6_only, false)?);
+    try_address(listener, ipv6_only)?;
     let sockets = bind_listener(listener, ipv6_only, shards)?;
-    let bound = |(socket, address)| BoundListener { id, name: listener.name.clone(), address, socket };
+    let bound =
+        |(socket, address)| BoundListener { id, name: listener.name.clone(), address, socket };
     Ok(sockets.into_iter().map(bound).collect())
 }
 
 /// Whether a listener with an IPv4 address has the port of this IPv6 listener.
 fn shares_port_with_ipv4(listener: &ListenerSettings, all: &[ListenerSettings]) -> bool {
     listener.address.is_ipv6()
-        && all.iter().any(|other| {
-            other.address.is_ipv4() && other.address.port() == listener.address.port()
-        })
+        && all
+            .iter()
+            .any(|other| other.address.is_ipv4() && other.address.port() == listener.address.port())
+}
+
+/// Sees whether the address can be bound by us alone.
+fn try_address(listener: &ListenerSettings, ipv6_only: bool) -> Result<(), ListenerError> {
+    let until = Instant::now() + RELEASE_PATIENCE;
+    loop {
+        // Dropped at once: only whether it can be bound is asked.
+        match bound_socket(listener, listener.address, ipv6_only, false) {
+            Err(ListenerError::InUse { .. }) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result.map(drop),
+        }
+    }
 }
 
 /// The sockets of one listener.
@@ -181,10 +207,22 @@ fn bound_socket(
     let options = &listener.options;
     let bytes = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let settings = [
-        ("SO_REUSEADDR", libc::SOL_SOCKET, libc::SO_REUSEADDR, i32::from(options.reuse_address), true),
+        (
+            "SO_REUSEADDR",
+            libc::SOL_SOCKET,
+            libc::SO_REUSEADDR,
+            i32::from(options.reuse_address),
+            true,
+        ),
         ("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT, 1, reuse_port),
         ("TCP_NODELAY", libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(options.nodelay), true),
-        ("IPV6_V6ONLY", libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(ipv6_only), address.is_ipv6()),
+        (
+            "IPV6_V6ONLY",
+            libc::IPPROTO_IPV6,
+            libc::IPV6_V6ONLY,
+            i32::from(ipv6_only),
+            address.is_ipv6(),
+        ),
         (
             "SO_RCVBUF",
             libc::SOL_SOCKET,
@@ -285,7 +323,8 @@ mod tests {
 
     #[test]
     fn all_shards_share_the_port_the_kernel_picked() {
-        let bound = bind_all(&[listener("a", "127.0.0.1:0"), listener("b", "127.0.0.1:0")], 3).unwrap();
+        let bound =
+            bind_all(&[listener("a", "127.0.0.1:0"), listener("b", "127.0.0.1:0")], 3).unwrap();
         assert_eq!(bound.len(), 3);
         assert!(bound.iter().all(|shard| shard.len() == 2));
         assert_ne!(bound[0][0].address.port(), 0);
@@ -299,7 +338,9 @@ mod tests {
         let first = bind_all(&[listener("first", "127.0.0.1:0")], 2).unwrap();
         let taken = first[0][0].address;
         let error = bind_all(&[listener("second", &taken.to_string())], 2).unwrap_err();
-        assert!(matches!(&error, ListenerError::InUse { name, address } if name == "second" && *address == taken));
+        assert!(
+            matches!(&error, ListenerError::InUse { name, address } if name == "second" && *address == taken)
+        );
         assert!(error.to_string().contains("listener.tcp.second"), "{error}");
         drop(first);
         bind_all(&[listener("second", &taken.to_string())], 2).unwrap();
@@ -307,7 +348,8 @@ mod tests {
 
     #[test]
     fn two_listeners_may_not_have_one_address() {
-        let error = bind_all(&[listener("a", "127.0.0.1:7"), listener("b", "127.0.0.1:7")], 1).unwrap_err();
+        let error =
+            bind_all(&[listener("a", "127.0.0.1:7"), listener("b", "127.0.0.1:7")], 1).unwrap_err();
         assert!(matches!(error, ListenerError::Twice { .. }));
     }
 
@@ -323,7 +365,8 @@ mod tests {
         let port = bound[0][0].address.port();
         std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         drop(bound);
-        let both = [listener("a", &format!("0.0.0.0:{port}")), listener("b", &format!("[::]:{port}"))];
+        let both =
+            [listener("a", &format!("0.0.0.0:{port}")), listener("b", &format!("[::]:{port}"))];
         bind_all(&both, 2).unwrap();
     }
 }

@@ -12,6 +12,8 @@ use crate::ring_setup::descriptors_max;
 
 /// The oldest kernel that has all that is needed: `DEFER_TASKRUN` came last.
 const KERNEL_MIN: (u32, u32) = (6, 1);
+/// The executor of a shard refuses to start with less.
+const LOCKED_MEMORY_MIN: u64 = 512 << 10;
 /// Where an administrator may forbid `io_uring`.
 const DISABLED_FILE: &str = "/proc/sys/kernel/io_uring_disabled";
 
@@ -28,7 +30,7 @@ pub enum ProbeError {
     Missing(String),
     /// io_uring is forbidden to this process, most likely by a container's seccomp filter or a security module; allow io_uring_setup, io_uring_enter and io_uring_register (docker: --security-opt seccomp=unconfined or a profile with them)
     Forbidden,
-    /// memory for io_uring cannot be locked (limit {0} KB); raise it: ulimit -l unlimited, LimitMEMLOCK=infinity in the systemd unit
+    /// too little memory may be locked for io_uring (limit {0} KB; 8192 is plenty); raise it: ulimit -l unlimited, LimitMEMLOCK=infinity in the systemd unit
     LockedMemory(u64),
     /// too few open files are allowed ({0}); raise the limit: ulimit -n 1048576, LimitNOFILE=1048576 in the systemd unit
     OpenFiles(u64),
@@ -73,7 +75,8 @@ impl fmt::Display for ProbeReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let features = &self.features;
         write!(out, "kernel {}, io_uring: ", self.kernel)?;
-        let accept = if features.socket_options { "multishot accept/recv" } else { "multishot recv" };
+        let accept =
+            if features.socket_options { "multishot accept/recv" } else { "multishot recv" };
         write!(out, "{accept}, direct descriptors, buffer rings, msg_ring")?;
         for (name, found) in [
             ("socket options", features.socket_options),
@@ -119,6 +122,9 @@ fn ask(shards: usize) -> Result<ProbeReport, ProbeError> {
     if open_files < 64 {
         return Err(ProbeError::OpenFiles(open_files));
     }
+    if let Some(bytes) = limit(libc::RLIMIT_MEMLOCK).filter(|bytes| *bytes < LOCKED_MEMORY_MIN) {
+        return Err(ProbeError::LockedMemory(bytes >> 10));
+    }
     let mut ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -131,9 +137,13 @@ fn ask(shards: usize) -> Result<ProbeReport, ProbeError> {
     let table = 64.min(descriptors_max());
     ring.submitter().register_files_sparse(table).map_err(|_| lacks("direct descriptors"))?;
     // Dropped after the ring at the end of this function.
-    let _buffers = Buffers::register(&ring.submitter(), 8, 64).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOMEM) => ProbeError::LockedMemory(limit(libc::RLIMIT_MEMLOCK).unwrap_or(0) >> 10),
-        _ => lacks("buffer rings"),
+    let _buffers = Buffers::register(&ring.submitter(), 8, 64).map_err(|error| {
+        match error.raw_os_error() {
+            Some(libc::ENOMEM) => {
+                ProbeError::LockedMemory(limit(libc::RLIMIT_MEMLOCK).unwrap_or(0) >> 10)
+            }
+            _ => lacks("buffer rings"),
+        }
     })?;
     let at_least = |major, minor| parse_release(&kernel).is_some_and(|v| v >= (major, minor));
     let mut operations = io_uring::Probe::new();
@@ -155,7 +165,9 @@ pub fn raise_open_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer, and then holds a valid limit.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0
+            && limit.rlim_cur < limit.rlim_max
+        {
             limit.rlim_cur = limit.rlim_max;
             // If it cannot be raised, the probe's line shows what it is.
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);

@@ -188,16 +188,16 @@ impl Port {
         self.ring.submission().cq_overflow()
     }
 
+    /// Whether operations wait because the submission queue was full.
+    #[inline]
+    pub(crate) fn has_spilled(&self) -> bool {
+        !self.spill.is_empty()
+    }
+
     /// Whether the kernel has work that an enter would run, or completions are there.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {
         self.ring.submission().taskrun() || !self.ring.completion().is_empty()
-    }
-
-    /// Whether completions are there.
-    #[inline]
-    pub(crate) fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
     }
 
     /// Takes completions, at most as many as `batch` has room for; the queue's room is the kernel's again.

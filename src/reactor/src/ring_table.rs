@@ -57,7 +57,8 @@ impl RingTable {
             if progress.up == self.fds.len() {
                 return Ok(());
             }
-            progress = self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
+            progress =
+                self.changed.wait(progress).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 

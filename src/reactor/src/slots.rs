@@ -75,7 +75,8 @@ pub(crate) struct Slot {
     pub(crate) flags: u16,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16, "DESIGN: an idle connection costs the reactor 16 bytes");
+const _: () =
+    assert!(size_of::<Slot>() == 16, "DESIGN: an idle connection costs the reactor 16 bytes");
 
 impl Slot {
     /// Whether any of these flags is set.
@@ -100,9 +101,7 @@ impl Slot {
     #[inline]
     pub(crate) const fn wants_receive(&self) -> bool {
         match self.phase {
-            Phase::Open => {
-                self.flags & (STARTED | PAUSED | HELD | ENDED | ARMED) == STARTED
-            }
+            Phase::Open => self.flags & (STARTED | PAUSED | HELD | ENDED | ARMED) == STARTED,
             Phase::LingerDrain => self.flags & (ENDED | ARMED) == 0,
             _ => false,
         }

@@ -130,8 +130,9 @@ impl Reactor {
             table.failed(id, reason.clone());
             StartError::Shard(id, reason)
         };
-        let wake = WakeHandle::new(setup.waker.clone())
-            .map_err(|error| fail(format!("no eventfd: {error}; raise the limit of open files (ulimit -n)")))?;
+        let wake = WakeHandle::new(setup.waker.clone()).map_err(|error| {
+            fail(format!("no eventfd: {error}; raise the limit of open files (ulimit -n)"))
+        })?;
         let counters = Arc::new(ReactorCounters::default());
         let (controls, control_receiver) = crossbeam_channel::unbounded();
         let (inner_wake, inner_counters) = (wake.clone(), Arc::clone(&counters));
@@ -279,4 +280,3 @@ impl<C: Core> Background<C> {
         glommio::executor().yield_task_queue_now().await;
     }
 }
-

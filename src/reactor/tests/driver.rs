@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use common::{Echoes, small, start, start_at, until};
-use ringmq_reactor::{self as reactor, Features, ReactorCounter, ReactorSettings};
 use ring::ShardId;
+use ringmq_reactor::{self as reactor, Features, ReactorCounter, ReactorSettings};
 use shard::Effect;
 
 fn connect(echoes: &Echoes) -> TcpStream {
@@ -57,7 +57,9 @@ fn one_shot_accepts_and_ipv6_know_the_peer_too() {
         let echoes = start_at(address, &[small()], false, features);
         let target = ("localhost", echoes.address.port());
         let mut streams: Vec<_> = (0..40)
-            .map(|_| TcpStream::connect(target).or_else(|_| TcpStream::connect(echoes.address)).unwrap())
+            .map(|_| {
+                TcpStream::connect(target).or_else(|_| TcpStream::connect(echoes.address)).unwrap()
+            })
             .collect();
         for stream in &mut streams {
             echoed(stream, b"x");
@@ -65,7 +67,12 @@ fn one_shot_accepts_and_ipv6_know_the_peer_too() {
         let peers = echoes.shards[0].ask(|echo| echo.peers.clone());
         for stream in &streams {
             let local = stream.local_addr().unwrap();
-            assert!(peers.iter().any(|peer| peer.ip() == local.ip().to_canonical() && peer.port() == local.port()));
+            assert!(
+                peers
+                    .iter()
+                    .any(|peer| peer.ip() == local.ip().to_canonical()
+                        && peer.port() == local.port())
+            );
         }
         echoes.stop();
     }
@@ -98,7 +105,7 @@ fn what_is_larger_than_all_buffers_comes_back_whole() {
     // 64 buffers of 2 KiB: the ring runs empty and receives end with ENOBUFS, again and again.
     let settings = ReactorSettings { buffers: 4, tick_bytes_max: u32::MAX, ..small() };
     let echoes = start(&[settings], false);
-    let text: Vec<u8> = (0..3_000_000u32).map(|place| (2 + place * 7 % 253) as u8).collect();
+    let text = common::text(3_000_000, 2..=254);
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let (mut stream, text) = (connect(&echoes), text.clone());
@@ -122,7 +129,7 @@ fn a_connection_has_a_bounded_share_of_a_tick() {
     let settings = ReactorSettings { tick_bytes_max: 4096, ..small() };
     let echoes = start(&[settings], false);
     let mut stream = connect(&echoes);
-    let text: Vec<u8> = (0..1_000_000u32).map(|place| (2 + place % 241) as u8).collect();
+    let text = common::text(1_000_000, 2..=242);
     let mut writer = stream.try_clone().unwrap();
     let copy = text.clone();
     let writing = std::thread::spawn(move || {
@@ -235,8 +242,7 @@ fn a_lingering_close_delivers_the_last_bytes() {
     std::thread::sleep(Duration::from_millis(50));
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
-    assert_eq!(answer.len(), total);
-    assert!(answer.iter().enumerate().all(|(place, byte)| *byte == (place % 251) as u8));
+    assert!(answer == common::text(total, 0..=250), "{} bytes", answer.len());
     drop(stream);
     until("it is closed", || echoes.shards[0].seen.closed.load(Relaxed) == 1);
     assert_eq!(echoes.shards[0].thread.counters.get(ReactorCounter::LingerTimeouts), 0);
@@ -405,6 +411,67 @@ fn listeners_come_and_go_while_it_runs() {
     let mut second = TcpStream::connect(address).unwrap();
     echoed(&mut second, b"two");
     echoes.stop();
+}
+
+#[test]
+fn slots_are_used_again_and_again() {
+    // Fewer slots than clients at a time: some are refused, none is mixed up.
+    let settings = ReactorSettings { connections_max: Some(24), accept_backoff_ms: 1, ..small() };
+    let echoes = start(&[settings, small()], true);
+    let address = echoes.address;
+    let threads: Vec<_> = (0..32u32)
+        .map(|client| {
+            std::thread::spawn(move || {
+                let mut served = 0u64;
+                for round in 0..60u32 {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                    let text = format!("client {client} round {round}");
+                    let order = if (client + round) % 3 == 0 { "\x01MOVE 1\n" } else { "" };
+                    let moved = if order.is_empty() { "" } else { "MOVED:" };
+                    let wanted = format!("{moved}{text}");
+                    let mut answer = vec![0; wanted.len()];
+                    let wrote = stream.write_all(format!("{order}{text}").as_bytes());
+                    // The last reset, the others close in good order.
+                    if wrote.is_ok() && stream.read_exact(&mut answer).is_ok() {
+                        assert_eq!(String::from_utf8(answer).unwrap(), wanted);
+                        served += 1;
+                    }
+                    if round % 5 == 0 {
+                        let _ = stream.write_all(b"unread");
+                    }
+                }
+                served
+            })
+        })
+        .collect();
+    let served: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(served > 200, "{served}");
+    let seen = [&echoes.shards[0].seen, &echoes.shards[1].seen];
+    until("all are closed", || {
+        seen[0].accepted.load(Relaxed) == seen[0].closed.load(Relaxed)
+            && seen[1].adopted.load(Relaxed) == seen[1].closed.load(Relaxed)
+    });
+    echoes.stop();
+}
+
+#[test]
+fn a_panic_stops_the_process_and_says_why() {
+    const CHILD: &str = "RINGMQ_TEST_PANIC";
+    if std::env::var_os(CHILD).is_some() {
+        let echoes = start(&[small(), small()], false);
+        echoes.shards[1].tell(|_| panic!("the reason"));
+        std::thread::sleep(Duration::from_secs(10));
+        unreachable!("the process has ended");
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_panic_stops_the_process_and_says_why", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert_eq!(child.status.code(), Some(101));
+    let told = String::from_utf8(child.stderr).unwrap();
+    assert!(told.contains("shard 1 panicked") && told.ends_with("the reason\n"), "{told}");
 }
 
 #[test]

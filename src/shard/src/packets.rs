@@ -85,7 +85,9 @@ impl Shard {
         let Some(connection) = self.clients.connections.get(id) else { return Handled::Done };
         let version = connection.version;
         let body = &bytes[header.header_len..];
-        let packet = match Packet::decode(header, body, version, &self.limits) {
+        let decoded = Packet::decode(header, body, version, &self.limits)
+            .and_then(|packet| packet.check_from_client().map(|()| packet));
+        let packet = match decoded {
             Ok(packet) => packet,
             Err(error) => {
                 self.decode_failed(id, bytes, &error);
@@ -111,7 +113,7 @@ impl Shard {
             Packet::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect),
             // No method was agreed on at CONNECT, so there is nothing to continue (v5 MQTT-4.12.0-1).
             Packet::Auth(_) => self.protocol_error(id, ReasonCode::ProtocolError),
-            // MQTT-3.1.0-2: a second CONNECT; the others only a server sends.
+            // MQTT-3.1.0-2: a second CONNECT. The others are a server's and were refused above.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)

@@ -19,10 +19,6 @@ impl Shard {
     pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
-        if let Err(error) = publish.check_from_client() {
-            self.protocol_error(id, error.reason_code()); // v5 MQTT-3.3.4-6
-            return Handled::Done;
-        }
         let alias = match resolve_alias(connection, publish, self.settings.mqtt.max_topic_alias) {
             Ok(alias) => alias,
             Err(reason) => {

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use ringmq_reactor::{
-    self as reactor,
-    Core, Features, Reactor, ReactorSetup, ReactorSettings, RingTable, ShardThread, bind_all,
-};
 use ring::{Endpoint, Mesh, ShardId};
+use ringmq_reactor::{
+    self as reactor, Core, Features, Reactor, ReactorSettings, ReactorSetup, RingTable,
+    ShardThread, bind_all,
+};
 use shard::{CloseMode, ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
 /// A job for one echo, run on its thread.
@@ -172,9 +172,10 @@ impl Echo {
             }
             // So many bytes in segments of 1000, then a lingering close.
             "BIG" => {
-                let pattern: Vec<u8> = (0..number).map(|place| (place % 251) as u8).collect();
+                let pattern = text(number, 0..=250);
                 let whole = Bytes::from(pattern);
-                let segments = (0..number).step_by(1000).map(|at| whole.slice(at..(at + 1000).min(number)));
+                let segments =
+                    (0..number).step_by(1000).map(|at| whole.slice(at..(at + 1000).min(number)));
                 let segments = segments.collect();
                 let connection = &mut self.connections[id.index as usize];
                 (connection.segments, connection.closing) = (segments, true);
@@ -481,6 +482,11 @@ impl Echoes {
             shard.thread.join();
         }
     }
+}
+
+/// So many bytes that go round in a range; from 2 on they are no order to an echo.
+pub fn text(len: usize, range: std::ops::RangeInclusive<u8>) -> Vec<u8> {
+    range.cycle().take(len).collect()
 }
 
 /// Waits until something is so.
