@@ -270,7 +270,7 @@ impl<C: Core> Driver<C> {
             }
         }
         self.batch = batch;
-        if all_seen && !self.port.overflowed() && !self.port.has_spilled() {
+        if all_seen && !self.port.overflowed() && !self.port.has_unsubmitted() {
             self.finish_eager(core);
         } else {
             self.again = true;

@@ -21,7 +21,7 @@ const ENTER_EXT_ARG: u32 = 1 << 3;
 /// A shard's ring could not be made.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
 pub enum RingError {
-    /// io_uring_setup with {0} submission entries failed: {1}; see the kernel probe's line, or lower reactor.sq_entries
+    /// io_uring_setup with {0} submission entries failed: {1}; the rings of all shards count as locked memory: raise its limit (ulimit -l, LimitMEMLOCK in the systemd unit), or lower reactor.ring_entries or node.shards
     Setup(u32, io::Error),
     /// a table of {0} direct descriptors could not be registered: {1}; raise the limit of open files (ulimit -n) or lower the number of connections
     Table(u32, io::Error),
@@ -45,6 +45,8 @@ pub(crate) fn descriptors_max() -> u32 {
 pub(crate) struct Port {
     ring: IoUring,
     spill: VecDeque<squeue::Entry>,
+    /// The last enter did not take all of the submission queue.
+    left_over: bool,
     /// Operations whose last completion has not come.
     in_flight: u64,
     /// Entries of the direct descriptor table.
@@ -78,7 +80,7 @@ impl Port {
         ring.submitter()
             .register_files_sparse(table_entries)
             .map_err(|error| RingError::Table(table_entries, error))?;
-        Ok(Self { ring, spill: VecDeque::new(), in_flight: 0, table_entries })
+        Ok(Self { ring, spill: VecDeque::new(), left_over: false, in_flight: 0, table_entries })
     }
 
     /// For registering things.
@@ -180,6 +182,7 @@ impl Port {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
             Err(errno) => panic!("io_uring_enter failed with errno {errno:?}"),
         }
+        self.left_over = !self.ring.submission().is_empty();
     }
 
     /// Whether completions wait in the kernel because the completion queue is full.
@@ -188,10 +191,11 @@ impl Port {
         self.ring.submission().cq_overflow()
     }
 
-    /// Whether operations wait because the submission queue was full.
+    /// Whether the last enter left operations that the kernel has not taken: the submission queue was full, or it had no
+    /// memory for them. What they point to is still needed.
     #[inline]
-    pub(crate) fn has_spilled(&self) -> bool {
-        !self.spill.is_empty()
+    pub(crate) fn has_unsubmitted(&self) -> bool {
+        self.left_over || !self.spill.is_empty()
     }
 
     /// Whether the kernel has work that an enter would run, or completions are there.

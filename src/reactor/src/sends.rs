@@ -86,7 +86,9 @@ impl Sends {
         while let Some(number) = self.eager.pop() {
             let sending = &mut self.entries[number as usize];
             // One that failed was completed, or goes on as an ordinary send.
-            if sending.eager && let Some(outgoing) = sending.outgoing.take() {
+            if sending.eager
+                && let Some(outgoing) = sending.outgoing.take()
+            {
                 let id = sending.id;
                 self.release(number);
                 return Some((id, outgoing));
@@ -139,11 +141,7 @@ impl Sends {
             }
         };
         let len = u32::try_from(rest.len().min(SEND_BYTES_MAX)).expect("at most a gibibyte");
-        opcode::Send::new(fd, rest.as_ptr(), len)
-            .flags(flags)
-            .build()
-            .flags(skip)
-            .user_data(tag.0)
+        opcode::Send::new(fd, rest.as_ptr(), len).flags(flags).build().flags(skip).user_data(tag.0)
     }
 
     /// Notes a completion's result. `go_on`: whether a short send is worth continuing.
