@@ -47,21 +47,18 @@ fn idle_client_takes_at_most_512_bytes() {
     clients[CLIENTS / 2].expect_alive();
 }
 
-/// Clients that come and go leave nothing behind.
+/// Clients that come and go leave nothing behind: 400 bytes of each would be 8 MB here.
 #[test]
 fn memory_does_not_grow_with_clients_that_come_and_go() {
     let broker = Broker::start(&[]);
-    let round = |from: usize| {
-        for number in from..from + 500 {
+    let come_and_go = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
             idle(&broker, number).disconnect();
         }
     };
-    round(0);
-    round(1_000);
+    come_and_go(0..2_000);
     let before = broker.rss_bytes();
-    for number in 2..8 {
-        round(number * 1_000);
-    }
+    come_and_go(2_000..22_000);
     let grown = broker.rss_bytes().saturating_sub(before);
-    assert!(grown < 2 << 20, "{grown} bytes grown over 3,000 clients that are gone");
+    assert!(grown < 5 << 20, "{grown} bytes grown over 20,000 clients that are gone");
 }

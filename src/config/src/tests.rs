@@ -217,7 +217,11 @@ fn wrong_values_say_what_is_allowed() {
             "a=256",
             "none, or topic=priority pairs with priorities 0 to 255, for example topic/1=10,topic/2=8",
         ),
-        ("reactor.recv_buffers", "1000", "a power of two from 16 to 32768, for example 1024"),
+        (
+            "reactor.recv_buffers",
+            "1000",
+            "a power of two from 16 to 32768, or 0 for the broker's choice, for example 1024",
+        ),
         (
             "node.name",
             "",

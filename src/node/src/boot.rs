@@ -30,6 +30,12 @@ const COMPLETIONS_PER_SUBMISSION: u32 = 8;
 /// The kernel's bound of a completion queue.
 const COMPLETION_ENTRIES_MAX: u32 = 65_536;
 
+/// Memory of the receive buffers of all shards, where their number is not set.
+const RECEIVE_BYTES_MAX: usize = 64 << 20;
+
+/// Receive buffers of a shard at the least and at the most, where their number is not set.
+const RECEIVE_BUFFERS: (usize, usize) = (32, 1024);
+
 /// Why a node did not start.
 #[derive(Debug, Display, Error)]
 pub enum NodeError {
@@ -97,7 +103,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
-        reactor: reactor_settings(settings),
+        reactor: reactor_settings(settings, shards),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
         now: now()?,
@@ -180,7 +186,20 @@ fn mesh(settings: &Settings, shards: usize) -> Vec<MeshEndpoint> {
     Mesh::build(shards, data, chosen(settings.mesh.control_capacity, default.control))
 }
 
-fn reactor_settings(settings: &Settings) -> ReactorSettings {
+/// Receive buffers of a shard: the setting, or as many as let those of all shards take [`RECEIVE_BYTES_MAX`].
+fn receive_buffers(settings: &Settings, shards: usize) -> u16 {
+    let size = settings.reactor.recv_buffer_size_bytes as usize;
+    match settings.reactor.recv_buffers {
+        0 => {
+            let share = RECEIVE_BYTES_MAX / shards / size;
+            let rounded = 1 << share.clamp(RECEIVE_BUFFERS.0, RECEIVE_BUFFERS.1).ilog2();
+            u16::try_from(rounded).expect("at most the larger bound")
+        }
+        buffers => buffers,
+    }
+}
+
+fn reactor_settings(settings: &Settings, shards: usize) -> ReactorSettings {
     let entries = settings.reactor.ring_entries;
     ReactorSettings {
         submission_entries: entries,
@@ -188,7 +207,7 @@ fn reactor_settings(settings: &Settings) -> ReactorSettings {
             .min(COMPLETION_ENTRIES_MAX)
             .max(entries),
         connections_max: Some(settings.reactor.descriptors).filter(|most| *most > 0),
-        buffers: settings.reactor.recv_buffers,
+        buffers: receive_buffers(settings, shards),
         buffer_bytes: settings.reactor.recv_buffer_size_bytes,
         tick_bytes_max: u32::try_from(settings.conn.tick_bytes_max).unwrap_or(u32::MAX),
         spin_us: settings.reactor.spin_us,
@@ -255,7 +274,7 @@ mod tests {
 
     #[test]
     fn default_settings_give_a_ring_the_kernel_takes() {
-        let reactor = reactor_settings(&Settings::default());
+        let reactor = reactor_settings(&Settings::default(), 2);
         assert!(reactor.completion_entries >= reactor.submission_entries);
         assert!(reactor.completion_entries <= COMPLETION_ENTRIES_MAX);
         assert_eq!(reactor.connections_max, None);

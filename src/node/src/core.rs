@@ -87,6 +87,10 @@ impl Core for ShardCore {
         self.0.unpark();
     }
 
+    fn tick_took(&mut self, busy_us: u64) {
+        self.0.tick_histogram().record_us(busy_us);
+    }
+
     fn has_background_work(&self) -> bool {
         self.0.has_background_work()
     }

@@ -88,6 +88,9 @@ pub fn run(folder: &DataFolder, run: &RunArgs) -> Result<(), ConsoleError> {
         return Ok(());
     }
     start_log(settings.log.console_level);
+    if let Err(errno) = nix::sys::prctl::set_thp_disable(!settings.node.huge_pages) {
+        log::warn!("node.huge_pages could not be set: {errno}");
+    }
     for warning in warnings {
         log::warn!("{warning}");
     }
