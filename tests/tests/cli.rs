@@ -131,7 +131,7 @@ fn seed_cli_02_broker() {
 /// SEED-CLI-03
 #[test]
 fn seed_cli_03_broker_stats() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["mqtt.broker.sys_interval=0"]);
     let mut client = broker.connect(&Connect::new(V5, "stats").persistent());
     client.subscribe("a", 1);
     client.subscribe("a/#", 1);

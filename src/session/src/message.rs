@@ -178,11 +178,12 @@ impl Message {
 }
 
 /// Seconds left of a message's life, as the Message Expiry Interval that is sent on (MQTT-3.3.2-6); `None` when
-/// it does not expire. At least 1: what has expired is dropped before it is encoded.
+/// it does not expire. Rounded to the nearest second, so that clocks of two shards that are a tick apart do not show; at
+/// least 1: what has expired is dropped before it is encoded.
 #[must_use]
 pub fn expiry_interval_left_s(expires_unix_ms: Option<u64>, unix_ms: u64) -> Option<u32> {
     let left_ms = expires_unix_ms?.saturating_sub(unix_ms);
-    Some(u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1))
+    Some(u32::try_from(left_ms.saturating_add(500) / 1000).unwrap_or(u32::MAX).max(1))
 }
 
 #[cfg(test)]
@@ -222,9 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_an_expiry_interval_is_rounded_up() {
+    fn what_is_left_of_an_expiry_interval_is_rounded() {
         assert_eq!(expiry_interval_left_s(None, 5), None);
         assert_eq!(expiry_interval_left_s(Some(10_000), 7_500), Some(3));
+        assert_eq!(expiry_interval_left_s(Some(10_000), 6_999), Some(3));
         assert_eq!(expiry_interval_left_s(Some(10_000), 10_500), Some(1));
     }
 }

@@ -46,8 +46,12 @@ pub(crate) mod pause {
     pub const OUTBOX: u8 = 1 << 4;
     /// Its stash is about to be handled; it is not read before that, so that order is kept.
     pub const RESUMING: u8 = 1 << 5;
+    /// The shard that keeps the topic's retained message has not confirmed it.
+    pub const RETAINING: u8 = 1 << 6;
+    /// Reasons for which reading goes on: short ones, and one whose end is to be read.
+    pub const READS_ON: u8 = AWAITING_REL | RESUMING | RETAINING;
     /// Reasons that also hold back what is in the stash.
-    pub const HOLDS_STASH: u8 = MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING;
+    pub const HOLDS_STASH: u8 = MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING;
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.
@@ -163,9 +167,9 @@ impl Connection {
         self.version == ProtocolVersion::V5
     }
 
-    /// Whether its receive is to be armed. Waiting for PUBRELs needs reading on.
+    /// Whether its receive is to be armed.
     pub fn is_read(&self) -> bool {
-        self.paused & !pause::AWAITING_REL == 0
+        self.paused & !pause::READS_ON == 0
     }
 
     pub fn username(&self) -> Option<&str> {

@@ -2,10 +2,8 @@
 //! retained index (SEED-PUB-01..08).
 
 use metrics::{Counter, DropReason};
-use ring::{ShardId, ShardSet};
-use router::{
-    Destination, FilterId, GroupId, PickInput, SessionId, SubOptions, Subscriber, home, slot,
-};
+use ring::ShardId;
+use router::{Destination, FilterId, GroupId, PickInput, SubOptions, Subscriber, home, slot};
 use session::Publication;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,6 +27,8 @@ pub(crate) struct Routed {
     pub destinations: u32,
     /// A batch to another shard is full: whoever published has to wait.
     pub mesh_full: bool,
+    /// Another shard is to keep it as retained; it will say when it has.
+    pub kept_at: Option<ShardId>,
 }
 
 impl Shard {
@@ -48,7 +48,9 @@ impl Shard {
             routed.mesh_full |= self.dispatch_to_group(group.group, dispatch) == Room::Full;
         }
         if publication.retain {
-            routed.mesh_full |= self.route_retained(dispatch) == Room::Full;
+            let (kept_at, room) = self.route_retained(dispatch);
+            routed.kept_at = kept_at;
+            routed.mesh_full |= room == Room::Full;
         }
         if destinations == 0 && !publication.sys {
             self.clients.metrics.inc(Counter::MessagesNoSubscribers);
@@ -115,10 +117,11 @@ impl Shard {
         all.sort_unstable_by_key(|(subscriber, _)| subscriber.session);
         dispatch.expect_receivers(all.len());
         for same in all.chunk_by(|(a, _), (b, _)| a.session == b.session) {
+            let own = self.clients.origin(same[0].0.session) == dispatch.publication.origin;
+            let wanted = |s: &&(Subscriber, u32)| !(own && s.0.options.no_local());
             ids.clear();
-            ids.extend(same.iter().map(|&(_, id)| id).filter(|&id| id != 0));
-            let options = merged_options(same, &self.clients, dispatch.publication);
-            if let Some(options) = options {
+            ids.extend(same.iter().filter(wanted).map(|&(_, id)| id).filter(|&id| id != 0));
+            if let Some(options) = merged_options(same.iter().filter(wanted)) {
                 self.clients.deliver(same[0].0.session, options, &ids, dispatch, false);
             }
         }
@@ -126,24 +129,31 @@ impl Shard {
         self.scratch.subscription_ids = ids;
     }
 
-    /// Gives a publication to one member of a shared group, on this shard or another.
+    /// Gives a publication to one member of a shared group, on this shard or another. A shard of which no member is
+    /// connected passes it on to the next one; the last queues it for a member that is away.
     fn dispatch_to_group(&mut self, group: GroupId, dispatch: &mut Dispatch<'_>) -> Room {
         let pick = self.pick_input(dispatch.publication);
-        match self.router.group_pick(group, &pick) {
-            None => Room::Free,
-            Some(Destination::Shard(to)) if to == self.id => {
-                if !self.deliver_to_members(group, &pick, dispatch, Members::Connected) {
-                    return self.dispatch_elsewhere(group, &pick, dispatch);
-                }
-                Room::Free
-            }
-            Some(Destination::Shard(to)) => self.send_to_group(to, group, dispatch),
+        let Some(Destination::Shard(to)) = self.router.group_pick(group, &pick) else {
+            return Room::Free;
+        };
+        let others = self.router.group_shares(group).filter(|&(shard, _)| shard != to).count();
+        let hops = u16::try_from(others).expect("at most 256 shards");
+        if to == self.id {
+            self.deliver_or_pass_on(group, hops, dispatch)
+        } else {
+            self.send_to_group(to, group, hops, dispatch)
         }
     }
 
-    fn send_to_group(&mut self, to: ShardId, group: GroupId, dispatch: &mut Dispatch<'_>) -> Room {
-        let (group, filter) = self.router.group(group).expect("it was just matched");
-        let target = Target::Group { group, filter };
+    fn send_to_group(
+        &mut self,
+        to: ShardId,
+        group: GroupId,
+        hops: u16,
+        dispatch: &mut Dispatch<'_>,
+    ) -> Room {
+        let (group, filter) = self.router.group(group).expect("it was just looked up");
+        let target = Target::Group { group, filter, hops };
         self.clients.metrics.inc(Counter::MessagesForwarded);
         if let Some(room) = self.mesh.send_inline(to, target, &dispatch.publication) {
             return room;
@@ -152,38 +162,41 @@ impl Shard {
         self.mesh.send_shared(to, target, message)
     }
 
-    /// No member here is connected: another shard's may be; else one that is away here gets it queued.
-    fn dispatch_elsewhere(
+    fn deliver_or_pass_on(
         &mut self,
         group: GroupId,
-        pick: &PickInput,
+        hops: u16,
         dispatch: &mut Dispatch<'_>,
     ) -> Room {
-        let own = ShardSet::from_iter([self.id]);
-        match self.router.group_pick_except(group, pick, &own) {
-            Some(Destination::Shard(to)) => self.send_to_group(to, group, dispatch),
-            None => {
-                self.deliver_to_members(group, pick, dispatch, Members::Any);
-                Room::Free
-            }
+        let pick = self.pick_input(dispatch.publication);
+        if self.deliver_to_members(group, &pick, dispatch, Members::Connected) {
+            return Room::Free;
         }
+        let others = || self.router.group_shares(group).map(|(shard, _)| shard);
+        let next = others().find(|&shard| shard > self.id).or_else(|| others().next());
+        if let Some(next) = next.filter(|&shard| shard != self.id && hops > 0) {
+            return self.send_to_group(next, group, hops - 1, dispatch);
+        }
+        if !self.deliver_to_members(group, &pick, dispatch, Members::Any) {
+            self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember);
+        }
+        Room::Free
     }
 
-    /// Gives a publication that another shard sent to a member of the group here: a connected one if there is, else it is
-    /// queued for one that is away. A message moves once: if all members have left meanwhile it is dropped, and counted.
+    /// Gives a publication that another shard sent here to a member of the group. If the group is gone meanwhile it is
+    /// dropped, and counted.
     pub(crate) fn deliver_to_group(
         &mut self,
         group: &str,
         filter: &str,
+        hops: u16,
         dispatch: &mut Dispatch<'_>,
     ) {
-        let pick = self.pick_input(dispatch.publication);
-        let taken = self.router.group_find(group, filter).is_some_and(|group| {
-            self.deliver_to_members(group, &pick, dispatch, Members::Connected)
-                || self.deliver_to_members(group, &pick, dispatch, Members::Any)
-        });
-        if !taken {
-            self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember);
+        match self.router.group_find(group, filter) {
+            Some(group) => {
+                self.deliver_or_pass_on(group, hops, dispatch);
+            }
+            None => self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember),
         }
     }
 
@@ -221,16 +234,17 @@ impl Shard {
         }
     }
 
-    /// Takes a publication with RETAIN to the shard that keeps its topic (MQTT-3.3.1-5).
-    fn route_retained(&mut self, dispatch: &mut Dispatch<'_>) -> Room {
+    /// Takes a publication with RETAIN to the shard that keeps its topic (MQTT-3.3.1-5); that shard, if it is another.
+    fn route_retained(&mut self, dispatch: &mut Dispatch<'_>) -> (Option<ShardId>, Room) {
         let keeper = home(slot(dispatch.publication.topic.as_bytes()), self.shards);
         if keeper == self.id {
             self.store_retained(dispatch);
-            return Room::Free;
+            return (None, Room::Free);
         }
         let now = self.clients.now;
         let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-        self.mesh.send_shared(keeper, Target::Retained, message)
+        self.keepers.sent(keeper);
+        (Some(keeper), self.mesh.send_shared(keeper, Target::Retained, message))
     }
 }
 
@@ -245,25 +259,10 @@ fn subscription_id(clients: &Clients, filter: FilterId, subscriber: &Subscriber)
 }
 
 /// The options of one copy for several overlapping subscriptions: the highest `QoS`; RETAIN as published if any asks for
-/// it; No Local only keeps out the subscriptions that have it. `None` if nothing is left.
-fn merged_options(
-    same: &[(Subscriber, u32)],
-    clients: &Clients,
-    publication: Publication<'_>,
-) -> Option<SubOptions> {
-    let own = |session: SessionId| {
-        publication.origin.is_some() && publication.origin == clients.origin(session)
-    };
-    let mut merged: Option<SubOptions> = None;
-    for (subscriber, _) in same {
-        let options = subscriber.options;
-        if options.no_local() && own(subscriber.session) {
-            continue;
-        }
-        let best = merged.map_or(options.qos(), |m| m.qos().max(options.qos()));
-        let as_published =
-            options.retain_as_published() || merged.is_some_and(|m| m.retain_as_published());
-        merged = Some(SubOptions::new(best).with_retain_as_published(as_published));
-    }
-    merged
+/// it. `None` if there is none: a subscription with No Local does not count for what its own client published.
+fn merged_options<'a>(same: impl Iterator<Item = &'a (Subscriber, u32)>) -> Option<SubOptions> {
+    same.map(|(subscriber, _)| subscriber.options).reduce(|merged, options| {
+        let as_published = merged.retain_as_published() || options.retain_as_published();
+        SubOptions::new(merged.qos().max(options.qos())).with_retain_as_published(as_published)
+    })
 }

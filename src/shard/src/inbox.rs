@@ -33,9 +33,10 @@ impl Shard {
             while left > 0 && self.mesh.endpoint.pop_data(from, &mut data) {
                 left -= 1;
                 self.clients.metrics.inc(Counter::MeshBatchesReceived);
-                self.handle_data(&data);
+                self.handle_data(from, &data);
                 data.clear();
             }
+            self.confirm_retained(from);
             if left == 0 {
                 self.mesh.endpoint.keep_pending(from);
                 self.inbox_left = true;
@@ -45,15 +46,18 @@ impl Shard {
         self.scratch.control = control;
     }
 
-    fn handle_data(&mut self, batch: &crate::mesh::DataBatch) {
+    fn handle_data(&mut self, from: ShardId, batch: &crate::mesh::DataBatch) {
         for (target, publication, message) in batch.iter() {
             let mut dispatch = Dispatch::new(publication, message);
             match target {
                 Target::Subscribers => self.route_local(&mut dispatch),
-                Target::Group { group, filter } => {
-                    self.deliver_to_group(group, filter, &mut dispatch);
+                Target::Group { group, filter, hops } => {
+                    self.deliver_to_group(group, filter, hops, &mut dispatch);
                 }
-                Target::Retained => self.store_retained(&mut dispatch),
+                Target::Retained => {
+                    self.store_retained(&mut dispatch);
+                    self.keepers.stored(from);
+                }
             }
         }
     }
@@ -66,6 +70,7 @@ impl Shard {
             ControlMessage::RoutesApplied { sequence } => self.routes_applied(from, sequence),
             ControlMessage::HandOver(handover) => self.handover_received(handover),
             ControlMessage::HandOverFailed { token } => self.handover_failed(token),
+            ControlMessage::RetainedStored { count } => self.retained_stored(from, count),
             ControlMessage::RetainedRequest(request) => self.retained_requested(from, request),
             ControlMessage::RetainedPage(page) => self.retained_received(page),
         }

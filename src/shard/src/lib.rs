@@ -21,6 +21,7 @@ mod dispatch;
 mod effect;
 mod handover;
 mod inbox;
+mod keepers;
 mod leave;
 mod listeners;
 mod mesh;

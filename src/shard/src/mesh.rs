@@ -42,7 +42,12 @@ pub(crate) enum Target<'a> {
     /// The subscribers of matching filters.
     Subscribers,
     /// One member of a shared group.
-    Group { group: &'a str, filter: &'a str },
+    Group {
+        group: &'a str,
+        filter: &'a str,
+        /// To how many more shards it may move in search of a connected member.
+        hops: u16,
+    },
     /// The retained index: the message becomes its topic's retained message.
     Retained,
 }
@@ -55,6 +60,7 @@ enum ItemTarget {
         start: u32,
         group_len: u16,
         filter_len: u16,
+        hops: u16,
     },
     Retained,
 }
@@ -85,11 +91,16 @@ impl DataBatch {
         let target = match target {
             Target::Subscribers => ItemTarget::Subscribers,
             Target::Retained => ItemTarget::Retained,
-            Target::Group { group, filter } => {
+            Target::Group { group, filter, hops } => {
                 let start = self.position();
                 self.bytes.extend_from_slice(group.as_bytes());
                 self.bytes.extend_from_slice(filter.as_bytes());
-                ItemTarget::Group { start, group_len: short(group), filter_len: short(filter) }
+                ItemTarget::Group {
+                    start,
+                    group_len: short(group),
+                    filter_len: short(filter),
+                    hops,
+                }
             }
         };
         self.items.push(Item { target, body });
@@ -137,9 +148,10 @@ impl DataBatch {
             let target = match item.target {
                 ItemTarget::Subscribers => Target::Subscribers,
                 ItemTarget::Retained => Target::Retained,
-                ItemTarget::Group { start, group_len, filter_len } => {
+                ItemTarget::Group { start, group_len, filter_len, hops } => {
                     let (group, rest) = self.text(start).split_at(usize::from(group_len));
-                    Target::Group { group: text(group), filter: text(&rest[..filter_len.into()]) }
+                    let filter = text(&rest[..filter_len.into()]);
+                    Target::Group { group: text(group), filter, hops }
                 }
             };
             match &item.body {
@@ -254,6 +266,8 @@ pub(crate) enum ControlMessage {
     HandOver(Box<HandOver>),
     /// The descriptor of this hand-over could not be passed.
     HandOverFailed { token: u64 },
+    /// So many retained messages of the receiver, of all there ever were, are in the sender's index.
+    RetainedStored { count: u64 },
     /// Asks for retained messages.
     RetainedRequest(RetainedRequest),
     /// Answers.

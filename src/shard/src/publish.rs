@@ -12,6 +12,7 @@ use crate::clients::Dispatch;
 use crate::connection::{Connection, pause};
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
+use crate::keepers::Unanswered;
 use crate::packets::Handled;
 use crate::shard::Shard;
 
@@ -60,7 +61,14 @@ impl Shard {
         } else {
             ReasonCode::NoMatchingSubscribers
         };
-        self.acknowledge(id, publish.qos, publish.packet_id, reason);
+        match (routed.kept_at, publish.packet_id) {
+            (Some(keeper), Some(packet_id)) => {
+                let qos = publish.qos;
+                let unanswered = Unanswered { connection: id, qos, packet_id, reason };
+                self.wait_for_keeper(keeper, unanswered);
+            }
+            _ => self.acknowledge(id, publish.qos, publish.packet_id, reason),
+        }
         Handled::Done
     }
 
@@ -162,7 +170,7 @@ impl Shard {
     }
 
     /// Answers a PUBLISH: it is in every queue it has to reach.
-    fn acknowledge(
+    pub(crate) fn acknowledge(
         &mut self,
         id: ConnectionId,
         qos: QoS,

@@ -75,8 +75,9 @@ impl Shard {
             self.retained.remove(publication.topic);
         } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::TooLarge);
-        } else if self.retained.get(publication.topic).is_none()
+        } else if !publication.sys
             && self.retained.len() as u64 >= self.retained_max()
+            && self.retained.get(publication.topic).is_none()
         {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::QuotaExceeded);
         } else {

@@ -17,6 +17,7 @@ use crate::connection::Connections;
 use crate::control::Shutdown;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
+use crate::keepers::Keepers;
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::outbox::Outboxes;
@@ -73,6 +74,7 @@ pub struct Shard {
     pub(crate) deltas: Vec<RouteDelta>,
     pub(crate) subacks: PendingSubacks,
     pub(crate) replays: Replays,
+    pub(crate) keepers: Keepers,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
@@ -146,6 +148,7 @@ impl Shard {
             deltas: Vec::new(),
             subacks: PendingSubacks::new(shards),
             replays: Replays::default(),
+            keepers: Keepers::new(shards),
             mesh_paused: Vec::new(),
             resumable: Vec::new(),
             inbox_left: false,

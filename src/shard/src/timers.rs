@@ -56,7 +56,7 @@ impl Shard {
         let connection = self.clients.connections.get_mut(id).expect("the caller looked");
         let now_ms = self.clients.now.mono_ms;
         let keepalive_s = connection.keepalive_s;
-        if connection.paused & !pause::AWAITING_REL != 0 {
+        if !connection.is_read() {
             // While we do not read it, it cannot be heard.
             connection.last_received = u32::try_from(now_ms / STAMP_MS).unwrap_or(u32::MAX);
         }

@@ -64,11 +64,7 @@ impl Shard {
         match state {
             State::Closing | State::Free => {}
             State::Leaving => self.stash(id, bytes),
-            _ if held => {
-                self.stash(id, bytes);
-                self.handle_ahead(id);
-                self.limit_stash(id);
-            }
+            _ if held => self.hold_back(id, bytes),
             _ if has_stash => self.complete_stash(id, bytes),
             _ => self.handle_packets(id, bytes),
         }
@@ -115,9 +111,16 @@ impl Shard {
         match connection.state {
             State::Closing | State::Free => {}
             State::Leaving => self.stash(id, bytes),
-            _ if connection.paused & pause::HOLDS_STASH != 0 => self.stash(id, bytes),
+            _ if connection.paused & pause::HOLDS_STASH != 0 => self.hold_back(id, bytes),
             _ => self.handle_packets(id, bytes),
         }
+    }
+
+    /// Keeps bytes of a connection that is held back.
+    fn hold_back(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.stash(id, bytes);
+        self.handle_ahead(id);
+        self.limit_stash(id);
     }
 
     fn is_too_large(&self, packet: &[u8]) -> bool {
@@ -130,6 +133,8 @@ impl Shard {
         let max = STASH_MAX.max(self.settings.mqtt.max_packet_size_bytes as usize);
         if self.clients.stashes.len(connection.stash) > max {
             self.pause(id, pause::STASH);
+        } else {
+            self.resume(id, pause::STASH);
         }
     }
 
@@ -213,9 +218,17 @@ impl Shard {
         if connection.paused & reason == 0 {
             return;
         }
+        let was_read = connection.is_read();
         connection.paused &= !reason;
+        if !was_read && connection.is_read() {
+            self.clients.effects.push(Effect::ResumeReceive(id));
+        }
+        if connection.paused & pause::HOLDS_STASH == pause::AWAITING_REL {
+            // The PUBRELs it waits for may have come while it was held for this reason.
+            self.handle_ahead(id);
+            return;
+        }
         if connection.paused & pause::HOLDS_STASH == 0 {
-            connection.paused &= !pause::STASH;
             connection.paused |= pause::RESUMING;
             self.resumable.push(id);
         }
@@ -244,11 +257,7 @@ impl Shard {
             self.handle_packets(id, &bytes);
             self.clients.stashes.recycle(bytes);
         }
-        let Some(connection) = self.clients.connections.get(id) else { return };
-        let open = matches!(connection.state, State::Connected | State::AwaitsConnect);
-        if open && connection.is_read() {
-            self.clients.effects.push(Effect::ResumeReceive(id));
-        }
+        self.limit_stash(id);
     }
 
     /// While a connection is held back for its unreleased `QoS` 2 messages, the PUBRELs that would release them

@@ -367,7 +367,9 @@ impl World {
             *self.group_received.entry(name).or_default() += 1;
         }
         // Sent with QoS 0 what was published with QoS 1 may get lost, and come again late from its publisher.
-        let ordered = qos > 0 || published.qos != 1;
+        // So may what was sent before this client had its SUBACK.
+        let sure = published.expected.iter().any(|&(client, _)| client == index);
+        let ordered = sure && (qos > 0 || published.qos != 1);
         if first && ordered {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
