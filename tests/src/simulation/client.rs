@@ -235,7 +235,7 @@ impl Client {
                 }
                 events.push(Event::Connected { session_present });
             }
-            Packet::Publish(publish) => self.handle_publish(publish, events)?,
+            Packet::Publish(publish) => self.handle_publish(&publish, events)?,
             Packet::PubAck(ack) => events.extend(self.complete(ack.packet_id, true)),
             Packet::PubRec(ack) => {
                 events.extend(self.release(ack.packet_id));
@@ -277,7 +277,7 @@ impl Client {
         first.then_some(Event::Acknowledged(outgoing.name))
     }
 
-    fn handle_publish(&mut self, publish: Publish, events: &mut Vec<Event>) -> Result<(), String> {
+    fn handle_publish(&mut self, publish: &Publish, events: &mut Vec<Event>) -> Result<(), String> {
         let topic = match publish.topic_alias() {
             Some(alias) if publish.topic.is_empty() => {
                 let known = self.aliases.get(&alias).cloned();

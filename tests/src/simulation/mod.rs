@@ -169,7 +169,7 @@ impl World {
     /// One thing happens: a shard's tick, or a client's move.
     fn step(&mut self, active: bool) -> Result<(), String> {
         if self.random.chance(20) {
-            self.now_ms += self.random.next() % 50;
+            self.now_ms += self.random.number() % 50;
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -264,7 +264,7 @@ impl World {
         let owner = TOPICS.iter().position(|t| *t == topic) == Some(index);
         let retain = owner && self.random.chance(30);
         let any = u8::try_from(self.random.below(3)).expect("below 3");
-        let qos = if retain { 1 + u8::from(index % 2 == 0) } else { any };
+        let qos = if retain { 1 + u8::from(index.is_multiple_of(2)) } else { any };
         let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain) else { return };
         let group = self.clients[4..6].iter().all(|member| member.subscribed);
         let published = Published {
