@@ -209,7 +209,10 @@ impl Links {
     /// Gives a reply to who waits for it. Called by the one thread that reads the reply channel.
     pub fn resolve(&self, token: u64, reply: Reply) {
         let waiter = lock(&self.waiters).remove(&token);
-        let waiter = waiter.expect("a shard answers each command once");
+        let Some(waiter) = waiter else {
+            assert!(self.stopped.load(Ordering::Acquire), "a shard answers each command once");
+            return;
+        };
         let link = &self.links[waiter.shard];
         let mut outstanding = lock(&link.outstanding);
         *outstanding -= 1;

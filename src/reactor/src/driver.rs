@@ -411,7 +411,12 @@ impl<C: Core> Driver<C> {
                     tag.op(),
                     Some(Op::Ignored | Op::Doorbell | Op::DoorbellSent | Op::HandOver) | None
                 );
-                if !uncounted && !cqueue::more(flags) {
+                // An eager send that failed was never counted.
+                let eager = tag.op() == Some(Op::Send) && {
+                    let slot = self.slots.get(tag.index());
+                    slot.is_some_and(|slot| self.sends.end_eager(slot.operation))
+                };
+                if !uncounted && !eager && !cqueue::more(flags) {
                     self.port.completed();
                 }
             }

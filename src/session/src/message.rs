@@ -155,6 +155,18 @@ impl Message {
         &self.bytes[self.topic_len as usize + self.forwarded_len as usize..]
     }
 
+    /// Bytes of topic, properties and payload.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has none: never, a topic has at least one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The borrowed form.
     #[must_use]
     pub fn publication(&self) -> Publication<'_> {

@@ -15,8 +15,20 @@ use crate::will::Will;
 #[derive(Debug)]
 struct Flow {
     inflight: Inflight,
+    /// Entries of the window that the present connection has not seen; their time is [`UNSENT`].
+    unsent: usize,
     mqueue: Mqueue,
     awaiting_rel: AwaitingRel,
+}
+
+/// The time of an entry that the present connection has not seen.
+const UNSENT: u64 = u64::MAX;
+
+impl Flow {
+    fn remove(&mut self, id: PacketId) {
+        let gone = self.inflight.remove(id);
+        self.unsent -= usize::from(gone.is_some_and(|entry| entry.sent_ms == UNSENT));
+    }
 }
 
 /// Session Expiry Interval of a session that never expires (MQTT 5.0, 3.1.2.11.2).
@@ -80,6 +92,7 @@ impl Session {
         self.flow.get_or_insert_with(|| {
             Box::new(Flow {
                 inflight: Inflight::new(first),
+                unsent: 0,
                 mqueue: Mqueue::default(),
                 awaiting_rel: AwaitingRel::default(),
             })
@@ -175,7 +188,7 @@ impl Session {
         let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
         match flow.inflight.get_mut(id) {
             Some(entry) if matches!(entry.awaiting, Awaiting::PubAck(_)) => {
-                flow.inflight.remove(id);
+                flow.remove(id);
                 Acknowledged::Awaited
             }
             _ => Acknowledged::Missed,
@@ -189,10 +202,11 @@ impl Session {
         match flow.inflight.get_mut(id) {
             Some(entry) if matches!(entry.awaiting, Awaiting::PubRec(_)) => {
                 if success {
+                    flow.unsent -= usize::from(entry.sent_ms == UNSENT);
                     entry.awaiting = Awaiting::PubComp;
                     entry.sent_ms = now_ms;
                 } else {
-                    flow.inflight.remove(id);
+                    flow.remove(id);
                 }
                 Acknowledged::Awaited
             }
@@ -206,7 +220,7 @@ impl Session {
         let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
         match flow.inflight.get_mut(id) {
             Some(entry) if matches!(entry.awaiting, Awaiting::PubComp) => {
-                flow.inflight.remove(id);
+                flow.remove(id);
                 Acknowledged::Awaited
             }
             _ => Acknowledged::Missed,
@@ -241,12 +255,46 @@ impl Session {
         }
     }
 
-    /// Everything in the window, oldest first, to be sent again (MQTT-4.4.0-1, MQTT-4.6.0-1).
-    pub fn inflight(&mut self) -> impl Iterator<Item = (PacketId, &Awaiting)> {
-        self.flow
-            .iter_mut()
-            .flat_map(|flow| flow.inflight.iter_mut())
-            .map(|(id, entry)| (id, &entry.awaiting))
+    /// A new connection has seen nothing of the window yet.
+    pub fn mark_unsent(&mut self) {
+        let Some(flow) = self.flow.as_mut() else { return };
+        flow.inflight.iter_mut().for_each(|(_, entry)| entry.sent_ms = UNSENT);
+        flow.unsent = flow.inflight.len();
+    }
+
+    /// Whether there is something in the window that this connection has not seen.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.unsent > 0)
+    }
+
+    /// What this connection has not seen, oldest first, as far as a window of `window` messages has room; marked as sent now.
+    pub fn take_unsent(
+        &mut self,
+        window: usize,
+        now_ms: u64,
+    ) -> impl Iterator<Item = (PacketId, &Awaiting)> {
+        let (seen, unsent) = match self.flow.as_mut() {
+            Some(flow) => (flow.inflight.len() - flow.unsent, flow.unsent),
+            None => (0, 0),
+        };
+        let room = if window == 0 { unsent } else { window.saturating_sub(seen).min(unsent) };
+        if let Some(flow) = self.flow.as_mut() {
+            flow.unsent -= room;
+        }
+        let entries = self.flow.iter_mut().flat_map(|flow| flow.inflight.iter_mut());
+        entries.filter(|(_, entry)| entry.sent_ms == UNSENT).take(room).map(move |(id, entry)| {
+            entry.sent_ms = now_ms;
+            (id, &entry.awaiting)
+        })
+    }
+
+    /// Gives up a message of the window that its client cannot take.
+    pub fn give_up(&mut self, id: PacketId) {
+        if let Some(flow) = self.flow.as_mut() {
+            flow.remove(id);
+        }
+        self.dropped = self.dropped.saturating_add(1);
     }
 
     /// What was last sent at or before `before_ms`, marked as sent now.
@@ -270,7 +318,8 @@ impl Session {
     #[must_use]
     pub fn flow_deadline_ms(&self, retry_ms: u64, await_rel_ms: u64) -> Option<u64> {
         let flow = self.flow.as_ref()?;
-        let retry = flow.inflight.oldest().filter(|_| retry_ms > 0).map(|e| e.sent_ms + retry_ms);
+        let oldest = flow.inflight.oldest().filter(|e| retry_ms > 0 && e.sent_ms != UNSENT);
+        let retry = oldest.map(|e| e.sent_ms + retry_ms);
         let rel = flow.awaiting_rel.oldest_ms().filter(|_| await_rel_ms > 0);
         let rel = rel.map(|since| since + await_rel_ms);
         match (retry, rel) {

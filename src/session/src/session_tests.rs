@@ -47,7 +47,8 @@ fn qos2_forgets_the_message_at_pubrec_and_answers_a_repeated_one() {
     assert_eq!(session.puback(id), Acknowledged::Missed, "MQTT-4.3.3: PUBACK is for QoS 1");
     assert_eq!(session.pubrec(id, true, 5), Acknowledged::Awaited);
     assert_eq!(session.pubrec(id, true, 6), Acknowledged::Awaited);
-    assert!(matches!(session.inflight().next(), Some((_, Awaiting::PubComp))));
+    session.mark_unsent();
+    assert!(matches!(session.take_unsent(0, 7).next(), Some((_, Awaiting::PubComp))));
     assert_eq!(session.pubcomp(id), Acknowledged::Awaited);
     assert_eq!(session.pubcomp(id), Acknowledged::Missed);
     assert_eq!(session.inflight_len(), 0);
@@ -81,6 +82,23 @@ fn only_overdue_messages_are_sent_again() {
     assert_eq!(session.flow_deadline_ms(1000, 0), Some(1000));
     assert_eq!(session.overdue(0, 1000).count(), 1);
     assert_eq!(session.overdue(0, 1000).count(), 0);
+}
+
+#[test]
+fn a_smaller_window_gets_the_rest_as_acknowledgements_come() {
+    let mut session = Session::new("c", false, 0);
+    let ids: Vec<PacketId> = (0..5).map(|_| session.sent(delivery(QoS::AtLeastOnce), 0)).collect();
+    session.mark_unsent();
+    assert_eq!(session.take_unsent(2, 1).count(), 2);
+    assert!(session.has_unsent());
+    assert_eq!(session.take_unsent(2, 1).count(), 0);
+    session.puback(ids[0]);
+    assert_eq!(session.take_unsent(2, 2).map(|(id, _)| id).collect::<Vec<_>>(), [ids[2]]);
+    // Acknowledged before it was sent again: the client had it from the connection before.
+    session.puback(ids[4]);
+    session.puback(ids[1]);
+    assert_eq!(session.take_unsent(2, 3).map(|(id, _)| id).collect::<Vec<_>>(), [ids[3]]);
+    assert!(!session.has_unsent());
 }
 
 #[test]

@@ -337,24 +337,44 @@ impl Clients {
         }
     }
 
-    /// Sends everything in the window again, with DUP (MQTT-3.3.1-1): after the client is back.
+    /// Sends everything in the window again, with DUP (MQTT-3.3.1-1): after the client is back. If its window is smaller
+    /// than it was, the rest follows as acknowledgements come (MQTT-3.3.4-9).
     pub fn resend_inflight(&mut self, session: SessionId) {
         let Some(connection) = self.connected(session) else { return };
         let owner = self.sessions.session_mut(session.0).expect("it is connected");
-        let again: Vec<_> = owner.overdue(u64::MAX, self.now.mono_ms).map(again).collect();
-        self.send_again(connection, again);
+        owner.mark_unsent();
+        self.send_unsent(session);
         self.arm_retry(session, connection);
+    }
+
+    /// Sends what of the window this connection has not seen, as far as its window has room.
+    pub fn send_unsent(&mut self, session: SessionId) {
+        let Some(connection) = self.connected(session) else { return };
+        let window = self.window(connection);
+        let owner = self.sessions.session_mut(session.0).expect("it is connected");
+        let again: Vec<_> = owner.take_unsent(window, self.now.mono_ms).map(again).collect();
+        self.send_again(session, connection, again);
     }
 
     /// Sends again what has waited for `retry_interval` (SEED-SESS-04).
     pub fn resend_overdue(&mut self, session: SessionId, before_ms: u64) {
         let Some(connection) = self.connected(session) else { return };
+        let outbox = self.connections.at(connection).map_or(crate::outbox::NO_OUTBOX, |c| c.outbox);
+        if self.outboxes.bytes(outbox) > 0 {
+            // It has not even got what was sent before.
+            return;
+        }
         let owner = self.sessions.session_mut(session.0).expect("it is connected");
         let again: Vec<_> = owner.overdue(before_ms, self.now.mono_ms).map(again).collect();
-        self.send_again(connection, again);
+        self.send_again(session, connection, again);
     }
 
-    fn send_again(&mut self, connection: u32, again: Vec<(PacketId, Option<Delivery>)>) {
+    fn send_again(
+        &mut self,
+        session: SessionId,
+        connection: u32,
+        again: Vec<(PacketId, Option<Delivery>)>,
+    ) {
         for (id, delivery) in again {
             let Some(delivery) = delivery else {
                 self.write_ack(connection, PacketType::PubRel, id, ReasonCode::Success);
@@ -368,7 +388,11 @@ impl Clients {
                 packet_id: Some(id),
                 subscription_ids: delivery.subscription_ids.as_deref().unwrap_or_default(),
             };
-            self.write_publish(connection, form, &mut dispatch);
+            if !self.write_publish(connection, form, &mut dispatch) {
+                // MQTT-3.1.2-25: too large for the client as it is now, so it counts as delivered.
+                let owner = self.sessions.session_mut(session.0).expect("it is connected");
+                owner.give_up(id);
+            }
         }
     }
 
@@ -387,8 +411,9 @@ impl Clients {
         match target.extras.as_deref_mut() {
             Some(extras) if extras.alias_maximum > 0 || extras.maximum_packet_size < u32::MAX => {
                 let limit = extras.maximum_packet_size as usize;
-                // Setting an alias costs 3 bytes; it must not be what makes the packet too large.
-                let may_alias = plain.encoded_len() + 3 <= limit;
+                // Setting an alias costs 3 bytes, and may make both lengths before it longer by one; it must not be what makes
+                // the packet too large.
+                let may_alias = plain.encoded_len() + 5 <= limit;
                 let topic_form = if may_alias {
                     extras.outbound.form(publication.topic, extras.alias_maximum)
                 } else {

@@ -8,6 +8,7 @@ use mqtt::{
 use router::{SessionId, home, slot};
 use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, NEVER_EXPIRES_S, Publication, Session, Will};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::connection::{Extras, State};
 use crate::effect::ConnectionId;
@@ -202,10 +203,17 @@ impl Shard {
         self.end_connection(old, End::TakenOver { session_goes_on: !clean_start });
     }
 
+    /// What the next assigned id is made of. One id tells neither the next nor the seed of the tables' hashes.
+    fn assigned_hash(&self) -> u64 {
+        let secret = xxh3_64_with_seed(b"assigned client ids", self.seed);
+        xxh3_64_with_seed(&(self.assigned << 8 | self.id.index() as u64).to_le_bytes(), secret)
+    }
+
     /// A client id that is at home on this shard, so that no move is needed.
     fn assign_client_id(&mut self) -> String {
         loop {
-            let id = format!("{ASSIGNED_PREFIX}{:016x}", self.random.next());
+            self.assigned += 1;
+            let id = format!("{ASSIGNED_PREFIX}{:016x}", self.assigned_hash());
             let here = home(slot(id.as_bytes()), self.shards) == self.id;
             if here && self.clients.sessions.find(&id).is_none() {
                 return id;

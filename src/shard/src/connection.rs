@@ -133,6 +133,11 @@ pub(crate) struct Connection {
     pub is_bridge: bool,
     /// Clean Start of its CONNECT.
     pub clean_start: bool,
+    /// Its peer has gone, but what it sent before is still to be handled; it ends soon.
+    pub is_ending: bool,
+    /// Its stash is full while it waits for PUBRELs that may stand behind what is not read: more messages are taken than
+    /// `max_awaiting_rel` until the stash is empty.
+    pub takes_more: bool,
     /// Its listener had no room: it was never counted as a client of it.
     pub is_refused: bool,
 }
@@ -157,6 +162,8 @@ impl Default for Connection {
             flush_queued: false,
             is_bridge: false,
             clean_start: false,
+            is_ending: false,
+            takes_more: false,
             is_refused: false,
         }
     }

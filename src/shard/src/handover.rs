@@ -104,7 +104,11 @@ impl Shard {
         let deadline = self.clients.now.mono_ms + self.settings.mqtt.idle_timeout_ms;
         self.clients.connection_timers.set(index, deadline);
         self.clients.effects.push(Effect::StartReceive(id));
-        self.handle_packets(id, &bytes);
+        if self.shutdown.is_some() {
+            self.end_connection(id, End::ConnectRefused(ReasonCode::ServerShuttingDown));
+        } else {
+            self.handle_packets(id, &bytes);
+        }
         id
     }
 }

@@ -25,6 +25,8 @@ const KEEP_ITEMS_MAX: usize = 2048;
 pub struct DataBatch {
     bytes: Vec<u8>,
     items: Vec<Item>,
+    /// Bytes of the messages that travel by reference.
+    shared_bytes: usize,
 }
 
 /// The control lane: routes, hand-overs, retained messages on request.
@@ -131,7 +133,7 @@ impl DataBatch {
 
     /// What the batch weighs against its limit.
     fn weight(&self) -> usize {
-        self.bytes.len() + self.items.len() * size_of::<Item>()
+        self.bytes.len() + self.shared_bytes + self.items.len() * size_of::<Item>()
     }
 
     /// Whether there is nothing in it.
@@ -197,6 +199,7 @@ impl DataBatch {
     pub fn clear(&mut self) {
         self.items.clear();
         self.bytes.clear();
+        self.shared_bytes = 0;
         if self.bytes.capacity() > KEEP_BYTES_MAX {
             self.bytes = Vec::new();
         }
@@ -338,7 +341,9 @@ impl Mesh {
 
     /// Adds a message by reference.
     pub fn send_shared(&mut self, to: ShardId, target: Target<'_>, message: Arc<Message>) -> Room {
-        self.out[to.index()].data.push(target, Body::Shared(message));
+        let data = &mut self.out[to.index()].data;
+        data.shared_bytes += message.len();
+        data.push(target, Body::Shared(message));
         self.added(to)
     }
 
@@ -357,6 +362,11 @@ impl Mesh {
             self.push(to);
         }
         if self.out[to.index()].data.is_empty() { Room::Free } else { Room::Full }
+    }
+
+    /// Whether the batch to a shard is at its limit and its ring full.
+    pub fn is_full(&self, to: ShardId) -> bool {
+        self.full.contains(to) && self.out[to.index()].data.weight() >= self.batch_bytes_max
     }
 
     /// Whether anything waits for room in a ring.

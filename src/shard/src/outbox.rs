@@ -12,6 +12,9 @@ use crate::effect::Outgoing;
 /// one more entry in a vectored send.
 const COPY_MAX: usize = 2048;
 
+/// Most bytes of one send where more wait: the time a send takes tells whether its client reads at all.
+const SEND_MAX: usize = 256 * 1024;
+
 /// Buffers kept for use again, and the most capacity such a buffer may have.
 const SPARE_MAX: usize = 1024;
 const SPARE_CAPACITY_MAX: usize = 8 * 1024;
@@ -116,6 +119,11 @@ impl Outboxes {
         &mut self.boxes[*index as usize]
     }
 
+    /// How many hold something or have a send in flight.
+    pub fn in_use(&self) -> usize {
+        self.boxes.len() - self.free.len()
+    }
+
     /// The outbox at `index`.
     pub fn get(&self, index: u32) -> Option<&Outbox> {
         if index == NO_OUTBOX { None } else { Some(&self.boxes[index as usize]) }
@@ -135,7 +143,18 @@ impl Outboxes {
         if outbox.is_sending() || !outbox.has_waiting() {
             return None;
         }
-        let outgoing = if outbox.segments.is_empty() {
+        let outgoing = if outbox.bytes() > SEND_MAX {
+            outbox.freeze_tail();
+            let mut first = outbox.segments.remove(0);
+            let rest = first.split_off(first.len().min(SEND_MAX));
+            if !rest.is_empty() {
+                outbox.segments.insert(0, rest);
+            }
+            outbox.segment_bytes -= first.len();
+            outbox.in_flight = first.len();
+            outbox.since_ms = now_ms;
+            return Some(Outgoing::Shared(first));
+        } else if outbox.segments.is_empty() {
             let spare = self.spare.pop().unwrap_or_default();
             Outgoing::Bytes(std::mem::replace(&mut outbox.tail, spare))
         } else if outbox.segments.len() == 1 && outbox.tail.is_empty() {
@@ -262,6 +281,26 @@ mod tests {
         outboxes.open(&mut index, 1).push_shared(&Bytes::from_static(b"3"));
         let outgoing = outboxes.take(index, 0).unwrap();
         assert!(matches!(&outgoing, Outgoing::Bytes(b) if b == b"123"));
+    }
+
+    #[test]
+    fn a_lot_leaves_in_several_sends_and_in_order() {
+        let mut outboxes = Outboxes::default();
+        let mut index = NO_OUTBOX;
+        let all: Vec<u8> = (0..=u8::MAX).cycle().take(SEND_MAX * 2 + 100).collect();
+        outboxes.open(&mut index, 1).tail().extend_from_slice(&all);
+        let mut sent = Vec::new();
+        while let Some(outgoing) = outboxes.take(index, 0) {
+            assert!(outgoing.len() <= SEND_MAX);
+            match &outgoing {
+                Outgoing::Bytes(bytes) => sent.extend_from_slice(bytes),
+                Outgoing::Shared(bytes) => sent.extend_from_slice(bytes),
+                Outgoing::Segments(all) => all.iter().for_each(|b| sent.extend_from_slice(b)),
+            }
+            outboxes.sent(&mut index, outgoing);
+        }
+        assert!(sent == all);
+        assert_eq!(index, NO_OUTBOX);
     }
 
     #[test]

@@ -103,9 +103,11 @@ impl Shard {
         packet_id: PacketId,
     ) -> Option<Received> {
         let now_ms = self.clients.now.mono_ms;
-        let v5 = self.clients.connections.get(id)?.is_v5();
-        let max = if v5 {
+        let connection = self.clients.connections.get(id)?;
+        let max = if connection.is_v5() {
             usize::from(self.settings.mqtt.receive_maximum)
+        } else if connection.takes_more {
+            0
         } else {
             usize::from(self.settings.session.max_awaiting_rel)
         };
@@ -246,7 +248,10 @@ impl Shard {
         }
         let Some(connection) = self.clients.connections.get(id) else { return };
         let session = SessionId(connection.session);
-        if self.clients.sessions.session(session.0).is_some_and(|s| s.mqueue_len() > 0) {
+        let Some(owner) = self.clients.sessions.session(session.0) else { return };
+        if owner.has_unsent() {
+            self.clients.send_unsent(session);
+        } else if owner.mqueue_len() > 0 {
             self.clients.drain_mqueue(session);
         }
     }

@@ -5,7 +5,7 @@
 //! taken the one before: a client that subscribes to a million retained messages neither stalls a shard nor fills
 //! a queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use metrics::{Counter, DropKind, DropReason, Gauge};
@@ -22,7 +22,9 @@ use crate::subscribe::WantsRetained;
 /// Messages of a page.
 const PAGE: usize = 64;
 /// A replay whose session has no room looks again after this time.
-const RETRY_MS: u64 = 10;
+const RETRY_MS: u64 = 50;
+/// Messages of the index that one look for expired ones visits.
+const SWEEP_VISITS: usize = 5000;
 
 /// One subscription's replay.
 #[derive(Debug)]
@@ -37,27 +39,57 @@ struct Replay {
     cursor: Option<Box<str>>,
 }
 
-/// The replays to the sessions of this shard.
+/// The replays to the sessions of this shard, at most one per subscription.
 #[derive(Debug, Default)]
 pub(crate) struct Replays {
     next: u32,
     running: HashMap<u32, Replay>,
+    /// Keyed by session and filter.
+    by_subscription: BTreeMap<(u32, usize), u32>,
     /// Those whose next page is to be read from this shard's own index.
     ready: VecDeque<u32>,
     /// Those whose session has no room, and when to look again.
     stalled: Vec<u32>,
     retry_ms: Option<u64>,
+    /// Where the search for expired messages goes on.
+    sweep: Option<Box<str>>,
+    /// Something in the index may expire.
+    may_expire: bool,
 }
 
 impl Replays {
+    fn begin(&mut self, replay: Replay) -> u32 {
+        let subscription = (replay.session.0, replay.filter.index());
+        self.end(subscription);
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.running.insert(id, replay);
+        self.by_subscription.insert(subscription, id);
+        id
+    }
+
+    fn end(&mut self, subscription: (u32, usize)) {
+        if let Some(id) = self.by_subscription.remove(&subscription) {
+            self.running.remove(&id);
+        }
+    }
+
+    fn end_id(&mut self, id: u32) {
+        if let Some(replay) = self.running.remove(&id) {
+            self.by_subscription.remove(&(replay.session.0, replay.filter.index()));
+        }
+    }
+
     /// Ends the replays of a session.
     pub fn end_session(&mut self, session: SessionId) {
-        self.running.retain(|_, replay| replay.session != session);
+        let all = (session.0, 0)..=(session.0, usize::MAX);
+        let ended: Vec<_> = self.by_subscription.range(all).map(|(&key, _)| key).collect();
+        ended.into_iter().for_each(|subscription| self.end(subscription));
     }
 
     /// Ends the replay of a subscription.
     pub fn end_subscription(&mut self, session: SessionId, filter: FilterId) {
-        self.running.retain(|_, replay| replay.session != session || replay.filter != filter);
+        self.end((session.0, filter.index()));
     }
 
     /// When stalled replays are to be looked at.
@@ -83,6 +115,8 @@ impl Shard {
         } else {
             let now = self.clients.now;
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+            self.replays.may_expire |=
+                message.expires_unix_ms.is_some() || limits.expiry_interval_s > 0;
             self.retained.insert(publication.topic, message);
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
@@ -127,9 +161,7 @@ impl Shard {
             sources,
             cursor: None,
         };
-        let id = self.replays.next;
-        self.replays.next = self.replays.next.wrapping_add(1);
-        self.replays.running.insert(id, replay);
+        let id = self.replays.begin(replay);
         self.continue_replay(id);
     }
 
@@ -137,14 +169,17 @@ impl Shard {
     fn continue_replay(&mut self, id: u32) {
         let Some(replay) = self.replays.running.get(&id) else { return };
         let Some(&source) = replay.sources.front() else {
-            self.replays.running.remove(&id);
+            self.replays.end_id(id);
             return;
         };
         if !self.has_room_for_replay(replay.session) {
-            self.replays.stalled.push(id);
-            self.replays.retry_ms.get_or_insert(self.clients.now.mono_ms + RETRY_MS);
-        } else if source == self.id {
+            let cursor = replay.cursor.clone();
+            self.stall_replay(id, cursor);
+        } else if source == self.id && has_wildcard(&replay.text) && !self.retained.is_empty() {
             self.replays.ready.push_back(id);
+        } else if source == self.id {
+            let (messages, next) = self.scan_retained(&replay.text, replay.cursor.as_deref());
+            self.take_page(id, messages, next);
         } else {
             let request = RetainedRequest {
                 replay: id,
@@ -165,8 +200,7 @@ impl Shard {
             .and_then(|connection| self.clients.connections.at(connection))
             .map_or(0, |connection| self.clients.outboxes.bytes(connection.outbox));
         let queue_max = self.settings.mqueue.max_length as usize;
-        queued <= (queue_max / 2).min(queue_max.saturating_sub(PAGE))
-            && outbox <= self.settings.conn.pending_bytes_max / 2
+        queued <= queue_max / 2 && outbox <= self.settings.conn.pending_bytes_max / 2
     }
 
     /// Whether there are replays to be read from this shard's own index.
@@ -206,30 +240,78 @@ impl Shard {
         self.take_page(page.replay, page.messages, page.next);
     }
 
+    /// Delivers a page, as far as the session has room; the rest is asked for again.
     fn take_page(&mut self, id: u32, messages: Vec<Arc<Message>>, next: Option<Box<str>>) {
-        let Some(replay) = self.replays.running.get_mut(&id) else { return };
-        if next.is_none() {
-            replay.sources.pop_front();
-        }
-        replay.cursor = next;
+        let Some(replay) = self.replays.running.get(&id) else { return };
         let (session, generation, filter) =
             (replay.session, replay.session_generation, replay.filter);
+        let is_wild = has_wildcard(&replay.text);
         let owner = self.clients.sessions.slot(session.0).filter(|s| s.generation == generation);
         let subscription = owner
             .and_then(|slot| slot.session.as_ref())
             .and_then(|session| session.subscriptions.get(filter).copied());
         let Some(subscription) = subscription else {
-            self.replays.running.remove(&id);
+            self.replays.end_id(id);
             return;
         };
         let options = SubOptions::from_subscribe(&subscription.options(), false);
         let ids = [subscription.id().map_or(0, std::num::NonZeroU32::get)];
         let ids = if ids[0] == 0 { &[][..] } else { &ids[..] };
         for message in messages {
+            if !self.has_room_for_replay(session) {
+                // A cursor names the first topic of the next page.
+                self.stall_replay(id, is_wild.then(|| message.topic().into()));
+                return;
+            }
             let mut dispatch = Dispatch::new(message.publication(), Some(&message));
             self.clients.deliver(session, options, ids, &mut dispatch, true);
         }
+        let Some(replay) = self.replays.running.get_mut(&id) else { return };
+        if next.is_none() {
+            replay.sources.pop_front();
+        }
+        replay.cursor = next;
         self.continue_replay(id);
+    }
+
+    fn stall_replay(&mut self, id: u32, cursor: Option<Box<str>>) {
+        if let Some(replay) = self.replays.running.get_mut(&id) {
+            replay.cursor = cursor;
+        }
+        self.replays.stalled.push(id);
+        self.replays.retry_ms.get_or_insert(self.clients.now.mono_ms + RETRY_MS);
+    }
+
+    /// Whether the index may hold messages that expire.
+    pub(crate) fn retained_may_expire(&self) -> bool {
+        self.replays.may_expire && !self.retained.is_empty()
+    }
+
+    /// Removes expired messages from the index, a part of it at a time.
+    pub(crate) fn sweep_retained(&mut self) {
+        if !self.retained_may_expire() {
+            return;
+        }
+        let mut visited = 0;
+        let mut last = None;
+        let mut expired: Vec<Box<str>> = Vec::new();
+        for (topic, message) in self.retained.iter_after(self.replays.sweep.as_deref()) {
+            if visited == SWEEP_VISITS {
+                break;
+            }
+            visited += 1;
+            last = Some(topic);
+            if !self.is_retained_alive(message) {
+                expired.push(topic.into());
+            }
+        }
+        // At the end it begins again.
+        self.replays.sweep = last.filter(|_| visited == SWEEP_VISITS).map(Box::from);
+        for topic in expired {
+            self.retained.remove(&topic);
+            self.clients.metrics.count_drop(DropKind::Retained, DropReason::Expired);
+        }
+        self.gauge_retained();
     }
 
     /// Looks at stalled replays again.

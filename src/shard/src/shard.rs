@@ -11,6 +11,8 @@ use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscri
 use session::acl::Acl;
 use session::{Message, MessageIds};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::Connections;
@@ -68,6 +70,9 @@ pub struct Shard {
     pub(crate) listeners: Listeners,
     pub(crate) handovers: HandOvers,
     pub(crate) random: SplitMix64,
+    pub(crate) seed: u64,
+    /// Client ids assigned so far; begins at a number nobody knows.
+    pub(crate) assigned: u64,
     pub(crate) shared_strategy: SharedStrategy,
     pub(crate) replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Route changes of this tick, for the other shards.
@@ -115,7 +120,7 @@ impl Shard {
             filters_per_packet_max: settings.mqtt.max_filters_per_packet,
         };
         let shard = u16::try_from(id.index()).expect("at most 256 shards");
-        let mut random = SplitMix64::new(seed ^ (u64::from(shard) << 32));
+        let mut random = SplitMix64::new(xxh3_64_with_seed(&shard.to_le_bytes(), seed));
         let source = u32::try_from(random.next() & 0x00ff_ffff).expect("24 bits") << 8;
         let clients = Clients {
             shard,
@@ -142,7 +147,9 @@ impl Shard {
             acl,
             listeners: Listeners::new(listeners),
             handovers: HandOvers::default(),
+            assigned: random.next() >> 8,
             random,
+            seed,
             shared_strategy: router_strategy(settings.mqtt.shared_strategy),
             replies,
             deltas: Vec::new(),
@@ -223,7 +230,10 @@ impl Shard {
 
     /// Says that the shard is about to wait. False: there is work, do not wait.
     pub fn prepare_park(&mut self) -> bool {
-        !self.inbox_left && self.clients.effects.is_empty() && self.mesh.endpoint.prepare_park()
+        !self.inbox_left
+            && self.resumable.is_empty()
+            && self.clients.effects.is_empty()
+            && self.mesh.endpoint.prepare_park()
     }
 
     /// Says that the shard waits no more.

@@ -61,6 +61,25 @@ impl Stashes {
         bytes
     }
 
+    /// How many hold something.
+    pub fn in_use(&self) -> usize {
+        self.list.len() - self.free.len()
+    }
+
+    /// When the first of the bytes at `index` came.
+    pub fn since_ms(&self, index: u32) -> Option<u64> {
+        if index == NO_STASH { None } else { Some(self.list[index as usize].since_ms) }
+    }
+
+    /// Puts bytes back that `take` gave out, with the time since when they wait.
+    pub fn put_back(&mut self, index: &mut u32, owner: u32, bytes: Vec<u8>, since_ms: u64) {
+        assert!(*index == NO_STASH, "bytes are put back where nothing came meanwhile");
+        self.append(index, owner, &bytes[..bytes.len().min(1)], since_ms);
+        if *index != NO_STASH {
+            self.list[*index as usize].bytes = bytes;
+        }
+    }
+
     /// Gives a buffer back that `take` gave out.
     pub fn recycle(&mut self, mut bytes: Vec<u8>) {
         if let Some(&free) = self.free.last()

@@ -275,14 +275,21 @@ impl Shard {
     fn routes_in_force(&mut self, waiter: Waiter) {
         match waiter {
             Waiter::Suback { connection, session, packet_id, reasons, replays } => {
-                if self.clients.connections.get(connection).is_none() {
+                // The client may have gone meanwhile, and its session's index may be another's.
+                let there = self.clients.connections.get(connection);
+                if there.is_none_or(|there| there.session != session.0) {
                     return;
                 }
                 self.clients.write(connection.index, Counter::PacketsSuback, |version, out| {
                     SubAck::new(packet_id, &reasons).encode(version, out);
                 });
                 for wanted in replays {
-                    self.replay_retained(session, wanted);
+                    // It may have unsubscribed, and the filter's number be another filter's.
+                    let owner = self.clients.sessions.session(session.0);
+                    let still = owner.is_some_and(|s| s.subscriptions.get(wanted.filter).is_some());
+                    if still && self.router.filter(wanted.filter) == &*wanted.text {
+                        self.replay_retained(session, wanted);
+                    }
                 }
             }
             Waiter::Unsuback { connection, packet_id, reasons } => {

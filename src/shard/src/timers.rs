@@ -30,14 +30,16 @@ impl Shard {
         if now_ms >= self.swept_ms + SWEEP_MS {
             self.swept_ms = now_ms;
             self.sweep();
+            self.sweep_retained();
         }
         self.retry_replays();
     }
 
     /// When the next look at overdue sends and stashes is due; never while there are none.
     pub(crate) fn next_sweep_ms(&self) -> Option<u64> {
-        let any = self.clients.outboxes.overdue(u64::MAX).next().is_some()
-            || self.clients.stashes.overdue(u64::MAX).next().is_some();
+        let any = self.clients.outboxes.in_use() > 0
+            || self.clients.stashes.in_use() > 0
+            || self.retained_may_expire();
         any.then_some(self.swept_ms + SWEEP_MS)
     }
 
@@ -55,6 +57,9 @@ impl Shard {
     fn check_keepalive(&mut self, id: ConnectionId) {
         let connection = self.clients.connections.get_mut(id).expect("the caller looked");
         let now_ms = self.clients.now.mono_ms;
+        if connection.is_ending {
+            return self.end_connection(id, End::PeerClosed);
+        }
         let keepalive_s = connection.keepalive_s;
         if !connection.is_read() {
             // While we do not read it, it cannot be heard.
@@ -135,9 +140,12 @@ impl Shard {
         for index in sends {
             let Some(connection) = self.clients.connections.at(index) else { continue };
             let listener = &self.settings.listeners[usize::from(connection.listener.0)];
-            let before_ms = now_ms.saturating_sub(listener.options.send_timeout_ms);
+            let timeout_ms = listener.options.send_timeout_ms;
+            let before_ms = now_ms.saturating_sub(timeout_ms);
             let late = self.clients.outboxes.get(connection.outbox);
-            if listener.options.send_timeout_close && late.is_some_and(|o| o.is_overdue(before_ms))
+            if timeout_ms > 0
+                && listener.options.send_timeout_close
+                && late.is_some_and(|o| o.is_overdue(before_ms))
             {
                 let id = ConnectionId { index, generation: connection.generation };
                 self.end_connection(id, End::SendTimeout);

@@ -15,6 +15,11 @@ use crate::stash::NO_STASH;
 /// always fits.
 const STASH_MAX: usize = 64 * 1024;
 
+/// How long what a peer sent before it left may wait to be handled.
+const ENDING_MAX_MS: u64 = 5000;
+/// How long after a failed send the receive may take to tell what the peer said last.
+const SEND_FAILED_MAX_MS: u64 = 1000;
+
 /// Answers (PUBACK, SUBACK, PINGRESP) may exceed the limit of an outbox by this much before the client that does not read them
 /// is no longer read.
 const ANSWERS_MAX: usize = 64 * 1024;
@@ -80,7 +85,9 @@ impl Shard {
     /// Brings the one packet in the stash to its end, then goes on with the rest in place.
     fn complete_stash(&mut self, id: ConnectionId, mut bytes: &[u8]) {
         let connection = self.clients.connections.get_mut(id).expect("the caller looked");
+        let since_ms = self.clients.stashes.since_ms(connection.stash);
         let mut packet = self.clients.stashes.take(&mut connection.stash);
+        let mut whole = false;
         while !bytes.is_empty() {
             let missing = match FrameHeader::peek(&packet) {
                 Ok(Some(header)) => header.total_len().saturating_sub(packet.len()),
@@ -88,15 +95,22 @@ impl Shard {
                 Ok(None) => 1,
                 Err(_) => 0,
             };
-            if missing == 0 {
+            whole = missing == 0;
+            if whole {
                 break;
             }
             let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
             packet.extend_from_slice(taken);
             bytes = rest;
-            if self.is_too_large(&packet) {
-                break;
-            }
+            whole = self.is_too_large(&packet)
+                || matches!(FrameHeader::peek(&packet), Ok(Some(header)) if header.total_len() <= packet.len());
+        }
+        if let Some(since_ms) = since_ms.filter(|_| !whole)
+            && let Some(connection) = self.clients.connections.get_mut(id)
+        {
+            // Still cut: it stays where it is, and waits since when it did.
+            let stash = &mut connection.stash;
+            return self.clients.stashes.put_back(stash, id.index, packet, since_ms);
         }
         self.handle_packets(id, &packet);
         self.clients.stashes.recycle(packet);
@@ -121,6 +135,7 @@ impl Shard {
         self.stash(id, bytes);
         self.handle_ahead(id);
         self.limit_stash(id);
+        self.limit_answers(id);
     }
 
     fn is_too_large(&self, packet: &[u8]) -> bool {
@@ -132,7 +147,15 @@ impl Shard {
         let Some(connection) = self.clients.connections.get(id) else { return };
         let max = STASH_MAX.max(self.settings.mqtt.max_packet_size_bytes as usize);
         if self.clients.stashes.len(connection.stash) > max {
-            self.pause(id, pause::STASH);
+            if connection.paused & pause::AWAITING_REL != 0 {
+                // What it waits for may stand behind what would not be read.
+                if let Some(connection) = self.clients.connections.get_mut(id) {
+                    connection.takes_more = true;
+                }
+                self.resume(id, pause::AWAITING_REL);
+            } else {
+                self.pause(id, pause::STASH);
+            }
         } else {
             self.resume(id, pause::STASH);
         }
@@ -149,11 +172,29 @@ impl Shard {
 
     /// The receive of a connection is over.
     pub fn receive_ended(&mut self, id: ConnectionId, end: ReceiveEnd) {
+        if let Some(connection) = self.clients.connections.get_mut(id)
+            && connection.state == State::Connected
+            && connection.paused & pause::HOLDS_STASH != 0
+            && connection.stash != NO_STASH
+        {
+            // What it sent before it left, a DISCONNECT perhaps, is handled first.
+            return self.end_soon(id, ENDING_MAX_MS);
+        }
         let end = match end {
             ReceiveEnd::PeerClosed => End::PeerClosed,
             ReceiveEnd::Failed(errno) => End::SocketError(errno),
         };
         self.end_connection(id, end);
+    }
+
+    /// Ends a connection whose peer has gone when what came before is handled, at the latest after `within_ms`.
+    fn end_soon(&mut self, id: ConnectionId, within_ms: u64) {
+        let deadline_ms = self.clients.now.mono_ms + within_ms;
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if connection.state == State::Connected && !connection.is_ending {
+            connection.is_ending = true;
+            self.clients.connection_timers.set_earlier(id.index, deadline_ms);
+        }
     }
 
     /// A send is over; its buffers come back.
@@ -164,8 +205,9 @@ impl Shard {
         };
         let more = self.clients.outboxes.sent(&mut connection.outbox, outgoing);
         let (session, paused) = (connection.session, connection.paused);
-        if let Err(errno) = result {
-            self.end_connection(id, End::SocketError(errno));
+        if result.is_err() {
+            // The receive may still hold a DISCONNECT; its end ends the connection.
+            self.end_soon(id, SEND_FAILED_MAX_MS);
             return;
         }
         if more {
@@ -258,6 +300,13 @@ impl Shard {
             self.clients.stashes.recycle(bytes);
         }
         self.limit_stash(id);
+        let Some(connection) = self.clients.connections.get_mut(id) else { return };
+        if connection.paused & pause::HOLDS_STASH == 0 {
+            connection.takes_more = false;
+            if connection.is_ending {
+                self.end_connection(id, End::PeerClosed);
+            }
+        }
     }
 
     /// While a connection is held back for its unreleased `QoS` 2 messages, the PUBRELs that would release them
