@@ -57,7 +57,7 @@ section! {
     "send_timeout" => send_timeout_ms: u64,
         Kind::Duration { unit: TimeUnit::Ms, min: 0, max: 86_400_000, infinity: false }, "15s";
 
-    /// Whether send_timeout closes the connection. When off it is counted only.
+    /// Whether send_timeout closes the connection. When off a client that does not read is kept as long as its keepalive lasts.
     "send_timeout_close" => send_timeout_close: bool, Kind::Bool, "on";
 }
 

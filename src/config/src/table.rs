@@ -176,7 +176,8 @@ section! {
     /// are faster than a cache.
     "mqtt.cache_acl" => cache_acl: bool, Kind::Bool, "on", hot;
 
-    /// Keepalive that MQTT 5 clients must use instead of their own, at most 65535s. 0 leaves it to the client.
+    /// Longest keepalive of MQTT 5 clients, at most 65535s: one that asks for a longer one, or for none, is told to use this
+    /// (Server Keep Alive). 0 leaves it to the client.
     "mqtt.server_keepalive" => server_keepalive_s: u16, duration_s(65_535, false), "0s";
 
     /// Topic aliases a client of MQTT 5 may define on one connection. 0 forbids them. The broker keeps the topic of
@@ -226,7 +227,8 @@ section! {
     "mqtt.shared_subscription_strategy"
         => shared_strategy: SharedStrategy, Kind::Enum(SharedStrategy::WORDS), "round_robin";
 
-    /// Refuses every CONNECT of MQTT 5 with 0x9C (temporary) or 0x9D (permanent) and mqtt.server_reference.
+    /// Refuses every CONNECT with 0x9C (temporary) or 0x9D (permanent) and mqtt.server_reference; clients before MQTT 5 with
+    /// return code 3, server unavailable.
     "mqtt.server_moved" => server_moved: ServerMoved, Kind::Enum(ServerMoved::WORDS), "off", hot;
 
     /// The server that mqtt.server_moved names, host:port, several parted by spaces.
@@ -249,8 +251,8 @@ section! {
     /// means never. MQTT 5 forbids it (MQTT-4.4.0-1): such clients get it again only when they reconnect.
     "mqtt.session.retry_interval" => retry_interval_ms: u64, duration_ms(0, DAY_MS), "20s";
 
-    /// QoS 2 messages of a client that may wait for its PUBREL. One more is dropped and counted, or for MQTT 5 refused
-    /// (reason 0x93). 0 means no limit but the packet identifiers (65535).
+    /// QoS 2 messages of an MQTT 3.1 or 3.1.1 client that may wait for its PUBREL. One more waits unhandled until a PUBREL
+    /// comes; for MQTT 5 mqtt.receive_maximum is the limit, and more are refused (reason 0x93). 0 means no limit but the packet identifiers (65535).
     "mqtt.session.max_awaiting_rel" => max_awaiting_rel: u16, limit(65_535), "100";
 
     /// Time after which a QoS 2 message that waits for PUBREL is forgotten. 0 means never.

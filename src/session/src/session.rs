@@ -339,8 +339,7 @@ impl Session {
         }
     }
 
-    /// Ends the messages under way; those that were for one of several members of a shared subscription may be
-    /// given to another.
+    /// Ends the messages under way.
     pub fn take_undelivered(&mut self) -> Vec<Delivery> {
         let Some(flow) = self.flow.take() else { return Vec::new() };
         let Flow { inflight, mut mqueue, .. } = *flow;

@@ -7,7 +7,7 @@ use mqtt::{
 };
 use router::{SessionId, home, slot};
 use session::acl::{Access, AclClient, AclDecision};
-use session::{Message, NEVER_EXPIRES_S, Publication, Session, Will};
+use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::connection::{Extras, State};
@@ -328,8 +328,6 @@ fn session_expiry_s(connect: &Connect<'_>, settings: &config::Settings) -> u32 {
         asked.min(settings.mqtt.max_session_expiry_interval_s)
     } else if connect.clean_start {
         0
-    } else if settings.session.expiry_interval_s == 0 {
-        NEVER_EXPIRES_S
     } else {
         settings.session.expiry_interval_s
     }

@@ -55,7 +55,7 @@ impl Shard {
         self.clients.metrics.inc(Counter::HandoverSent);
     }
 
-    /// The ring has passed the descriptor on, or has not: with an errno the client is told and let go.
+    /// The ring has passed the descriptor on, or has not: then the connection is closed here.
     pub fn descriptor_sent(&mut self, id: ConnectionId, result: Result<(), i32>) {
         let Some((token, to)) = self.handovers.leaving.remove(&id.index) else { return };
         let Err(errno) = result else { return };
