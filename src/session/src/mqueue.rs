@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mqtt::QoS;
+use router::FilterId;
 
 use crate::message::Message;
 
@@ -19,6 +20,8 @@ pub struct Delivery {
     pub retain: bool,
     /// Identifiers of the subscriptions that match it (MQTT-3.3.4-3); `None` where there are none.
     pub subscription_ids: Option<Box<[u32]>>,
+    /// The shared filter it came by, if any: another member may get it when this session ends.
+    pub shared: Option<FilterId>,
 }
 
 /// Limits of a queue, from the settings.
@@ -174,7 +177,7 @@ mod tests {
             origin: None,
         };
         let message = Message::new(MessageId(0), &publication);
-        Delivery { message, qos, retain: false, subscription_ids: None }
+        Delivery { message, qos, retain: false, subscription_ids: None, shared: None }
     }
 
     fn drain(queue: &mut Mqueue) -> Vec<String> {

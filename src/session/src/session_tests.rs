@@ -18,7 +18,7 @@ fn message() -> Arc<Message> {
 }
 
 fn delivery(qos: QoS) -> Delivery {
-    Delivery { message: message(), qos, retain: false, subscription_ids: None }
+    Delivery { message: message(), qos, retain: false, subscription_ids: None, shared: None }
 }
 
 const LIMITS: MqueueLimits = MqueueLimits { length_max: 10, store_qos0: true };

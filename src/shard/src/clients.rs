@@ -9,7 +9,7 @@ use bytes::Bytes;
 use config::{MqueueKind, Settings};
 use metrics::{Counter, DropKind, DropReason, ShardMetrics};
 use mqtt::{PacketId, PacketType, ProtocolVersion, PublishOut, QoS, ReasonCode};
-use router::{SessionId, SubOptions};
+use router::{FilterId, SessionId, SubOptions};
 use session::{
     Awaiting, Delivery, Message, MessageIds, MqueueLimits, Origin, Publication, Pushed, Session,
     TopicForm, expiry_interval_left_s,
@@ -42,6 +42,8 @@ pub(crate) struct Clients {
     pub session_timers: Wheel,
     pub effects: Vec<Effect>,
     pub message_ids: MessageIds,
+    /// Deliveries of this tick: what a tick is bounded by.
+    pub work: usize,
 }
 
 /// A publication on its way to the subscribers of this shard, with what its receivers can share.
@@ -54,6 +56,8 @@ pub(crate) struct Dispatch<'a> {
     /// Encoded packets by layout: version 5 or not, RETAIN or not.
     layouts: [Option<Bytes>; 4],
     payload: Option<Bytes>,
+    /// The shared filter whose member is to get it.
+    pub shared: Option<FilterId>,
 }
 
 impl<'a> Dispatch<'a> {
@@ -64,6 +68,7 @@ impl<'a> Dispatch<'a> {
             message: message.cloned(),
             layouts: [const { None }; 4],
             payload: None,
+            shared: None,
         }
     }
 
@@ -149,6 +154,7 @@ impl Clients {
         dispatch: &mut Dispatch<'_>,
         retained: bool,
     ) -> Delivered {
+        self.work += 1;
         let publication = dispatch.publication;
         let Some(slot) = self.sessions.slot(session.0) else { return Delivered::Skipped };
         let no_local = options.no_local() || self.settings.session.ignore_loop_deliver;
@@ -173,6 +179,7 @@ impl Clients {
             qos,
             retain,
             subscription_ids: (!subscription_ids.is_empty()).then(|| subscription_ids.into()),
+            shared: dispatch.shared,
         };
         let acknowledged = qos != QoS::AtMostOnce;
         if acknowledged && connection != NO_CONNECTION && self.has_outbox_room(connection) {

@@ -48,10 +48,13 @@ pub(crate) mod pause {
     pub const RESUMING: u8 = 1 << 5;
     /// The shard that keeps the topic's retained message has not confirmed it.
     pub const RETAINING: u8 = 1 << 6;
+    /// The tick has had its share of work.
+    pub const WORK: u8 = 1 << 7;
     /// Reasons for which reading goes on: short ones, and one whose end is to be read.
-    pub const READS_ON: u8 = AWAITING_REL | RESUMING | RETAINING;
+    pub const READS_ON: u8 = AWAITING_REL | RESUMING | RETAINING | WORK;
     /// Reasons that also hold back what is in the stash.
-    pub const HOLDS_STASH: u8 = MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING;
+    pub const HOLDS_STASH: u8 =
+        MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING | WORK;
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.

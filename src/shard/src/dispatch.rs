@@ -109,11 +109,14 @@ impl Shard {
         let mut all = std::mem::take(&mut self.scratch.overlapping);
         let mut ids = std::mem::take(&mut self.scratch.subscription_ids);
         all.clear();
+        // Gathering and sorting is work too, whoever gets the message in the end.
+        self.clients.work += filters.len();
         for &filter in filters {
             for subscriber in self.router.subscribers(filter) {
                 all.push((*subscriber, subscription_id(&self.clients, filter, subscriber)));
             }
         }
+        self.clients.work += all.len();
         all.sort_unstable_by_key(|(subscriber, _)| subscriber.session);
         dispatch.expect_receivers(all.len());
         for same in all.chunk_by(|(a, _), (b, _)| a.session == b.session) {
@@ -131,7 +134,11 @@ impl Shard {
 
     /// Gives a publication to one member of a shared group, on this shard or another. A shard of which no member is
     /// connected passes it on to the next one; the last queues it for a member that is away.
-    fn dispatch_to_group(&mut self, group: GroupId, dispatch: &mut Dispatch<'_>) -> Room {
+    pub(crate) fn dispatch_to_group(
+        &mut self,
+        group: GroupId,
+        dispatch: &mut Dispatch<'_>,
+    ) -> Room {
         let pick = self.pick_input(dispatch.publication);
         let Some(Destination::Shard(to)) = self.router.group_pick(group, &pick) else {
             return Room::Free;
@@ -213,7 +220,8 @@ impl Shard {
         let Shard { router, clients, .. } = self;
         let mut members = router.group_members_of(group, pick);
         let Some(filter) = members.filter_id() else { return false };
-        members.any(|member| {
+        dispatch.shared = Some(filter);
+        let taken = members.any(|member| {
             if which == Members::Connected && clients.connected(member.session).is_none() {
                 return false;
             }
@@ -221,7 +229,9 @@ impl Shard {
             let ids = if id[0] == 0 { &[][..] } else { &id[..] };
             let delivered = clients.deliver(member.session, member.options, ids, dispatch, false);
             delivered == Delivered::Taken
-        })
+        });
+        dispatch.shared = None;
+        taken
     }
 
     fn pick_input(&mut self, publication: Publication<'_>) -> PickInput {

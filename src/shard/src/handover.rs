@@ -59,7 +59,7 @@ impl Shard {
     pub fn descriptor_sent(&mut self, id: ConnectionId, result: Result<(), i32>) {
         let Some((token, to)) = self.handovers.leaving.remove(&id.index) else { return };
         let Err(errno) = result else { return };
-        log::warn!("a connection could not be moved to shard {}: errno {errno}", to.index());
+        log::debug!("a connection could not be moved to shard {}: errno {errno}", to.index());
         self.mesh.send_control(to, ControlMessage::HandOverFailed { token });
         if let Some(connection) = self.clients.connections.get_mut(id) {
             connection.state = State::AwaitsConnect;

@@ -1,9 +1,11 @@
 //! How connections and sessions end: DISCONNECT, wills, expiry (MQTT-3.14, MQTT-3.1.2-8, MQTT-3.1.2-10).
 
+use std::collections::BTreeMap;
+
 use metrics::{Counter, DropKind, DropReason, Gauge};
-use mqtt::{Disconnect, ProtocolVersion, ReasonCode};
-use router::SessionId;
-use session::{NEVER_EXPIRES_S, WillDue, will_due};
+use mqtt::{Disconnect, ProtocolVersion, QoS, ReasonCode};
+use router::{FilterId, SessionId};
+use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
 use crate::connection::{NO_SESSION, State};
@@ -224,6 +226,8 @@ impl Shard {
         self.publish_will(id);
         let Some(session) = self.clients.sessions.session_mut(id.0) else { return };
         let subscriptions: Vec<_> = session.subscriptions.take().collect();
+        let undelivered = session.take_undelivered();
+        let groups = self.groups_of(&undelivered);
         for subscription in &subscriptions {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
@@ -231,12 +235,46 @@ impl Shard {
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);
         self.clients.gauge_session_gone(id);
-        let mut session = self.clients.sessions.remove(id);
-        for delivery in session.take_undelivered() {
-            self.clients.count_drop(delivery.qos, DropReason::SessionClosed);
+        self.clients.sessions.remove(id);
+        for delivery in undelivered {
+            self.deliver_to_another(&delivery, &groups);
         }
         self.clients.gauge_sessions();
         self.gauge_routes();
+    }
+}
+
+/// Shared groups by the filter their members had here.
+type Groups = BTreeMap<FilterId, (Box<str>, Box<str>)>;
+
+impl Shard {
+    /// The names of the groups some messages came by, while they can still be looked up.
+    fn groups_of(&self, undelivered: &[Delivery]) -> Groups {
+        let mut groups = Groups::new();
+        for filter in undelivered.iter().filter_map(|delivery| delivery.shared) {
+            let group = self.router.group_of(filter).and_then(|group| self.router.group(group));
+            if let Some((group, filter_text)) = group {
+                groups.entry(filter).or_insert_with(|| (group.into(), filter_text.into()));
+            }
+        }
+        groups
+    }
+
+    /// What an ended session did not get is lost; but a `QoS` 1 message of a shared group goes to another member (v5 4.8.2).
+    /// One of `QoS` 2 does not: the client may have it already (MQTT-4.8.2-5).
+    fn deliver_to_another(&mut self, delivery: &Delivery, groups: &Groups) {
+        let again = delivery.shared.filter(|_| delivery.qos == QoS::AtLeastOnce);
+        let group = again
+            .and_then(|filter| groups.get(&filter))
+            .and_then(|(group, filter)| self.router.group_find(group, filter));
+        match group {
+            Some(group) => {
+                let message = &delivery.message;
+                let mut dispatch = Dispatch::new(message.publication(), Some(message));
+                self.dispatch_to_group(group, &mut dispatch);
+            }
+            None => self.clients.count_drop(delivery.qos, DropReason::SessionClosed),
+        }
     }
 }
 

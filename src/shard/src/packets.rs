@@ -8,6 +8,10 @@ use crate::effect::ConnectionId;
 use crate::leave::End;
 use crate::shard::Shard;
 
+/// Deliveries after which a tick handles no second packet of a connection: one that is sent to very many subscriptions may
+/// not keep the others waiting for longer than that and one more packet of each.
+const WORK_MAX: usize = 8192;
+
 /// Whether a packet was handled, or has to wait where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handled {
@@ -66,6 +70,10 @@ impl Shard {
                 break;
             }
             bytes = rest;
+            if self.clients.work > WORK_MAX && !bytes.is_empty() {
+                self.pause(id, pause::WORK);
+                self.deferred.push(id);
+            }
         }
         if !bytes.is_empty() {
             self.stash(id, bytes);

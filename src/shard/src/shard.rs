@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
-use crate::connection::Connections;
+use crate::connection::{Connections, pause};
 use crate::control::Shutdown;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -82,6 +82,9 @@ pub struct Shard {
     pub(crate) keepers: Keepers,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
+    /// Connections that go on in the next tick, since this one has had its share of work; and those of the tick before.
+    pub(crate) deferred: Vec<ConnectionId>,
+    pub(crate) deferred_before: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
     /// A producer still has batches for us after our share of a tick.
@@ -135,6 +138,7 @@ impl Shard {
             session_timers: Wheel::new(now.mono_ms),
             effects: Vec::new(),
             message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
+            work: 0,
         };
         Self {
             id,
@@ -157,6 +161,8 @@ impl Shard {
             replays: Replays::default(),
             keepers: Keepers::new(shards),
             mesh_paused: Vec::new(),
+            deferred: Vec::new(),
+            deferred_before: Vec::new(),
             resumable: Vec::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
@@ -176,12 +182,17 @@ impl Shard {
     /// Starts a tick: everything until the next one happens at `now`.
     pub fn begin_tick(&mut self, now: Now) {
         self.clients.now = now;
+        self.clients.work = 0;
+        std::mem::swap(&mut self.deferred, &mut self.deferred_before);
     }
 
     /// Pushes the batches of this tick to the other shards, and goes on with connections that can go on.
     pub fn finish_tick(&mut self) {
         self.announce_routes();
         self.mesh.push_all();
+        for id in std::mem::take(&mut self.deferred_before) {
+            self.resume(id, pause::WORK);
+        }
         self.resume_paused();
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
@@ -232,6 +243,7 @@ impl Shard {
     pub fn prepare_park(&mut self) -> bool {
         !self.inbox_left
             && self.resumable.is_empty()
+            && self.deferred.is_empty()
             && self.clients.effects.is_empty()
             && self.mesh.endpoint.prepare_park()
     }
