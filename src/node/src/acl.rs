@@ -19,7 +19,10 @@ pub enum AclFileError {
 }
 
 /// Reads the rules.
-pub(crate) fn load(settings: &Settings) -> Result<Acl, AclFileError> {
+///
+/// # Errors
+/// [`AclFileError`].
+pub fn load(settings: &Settings) -> Result<Acl, AclFileError> {
     let nomatch = settings.mqtt.acl_nomatch;
     let Some(path) = &settings.mqtt.acl_file else { return Ok(Acl::builtin(nomatch)) };
     let text = fs::read_to_string(path).map_err(|error| AclFileError::Read(path.clone(), error))?;

@@ -1,5 +1,7 @@
 //! Boot order: access rules, kernel probe, listeners, mesh, shards. Whatever fails, nothing is left half-started.
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::geteuid;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -29,6 +31,16 @@ const COMPLETIONS_PER_SUBMISSION: u32 = 8;
 
 /// The kernel's bound of a completion queue.
 const COMPLETION_ENTRIES_MAX: u32 = 65_536;
+
+/// Locked memory of a shard beside its ring, at least: the executor's own rings.
+const EXECUTOR_LOCKED_BYTES: u64 = 256 << 10;
+
+/// Locked memory of an entry of a ring: itself and its completions.
+const ENTRY_LOCKED_BYTES: u64 = 64 + 16 * COMPLETIONS_PER_SUBMISSION as u64;
+
+/// Bounds of a ring's entries where the limit on locked memory decides.
+const RING_ENTRIES_LEAST: u64 = 64;
+const RING_ENTRIES_MOST: u64 = 32_768;
 
 /// Memory of the receive buffers of all shards, where their number is not set.
 const RECEIVE_BYTES_MAX: usize = 64 << 20;
@@ -103,7 +115,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
-        reactor: reactor_settings(settings, shards),
+        reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
         now: now()?,
@@ -186,6 +198,15 @@ fn mesh(settings: &Settings, shards: usize) -> Vec<MeshEndpoint> {
     Mesh::build(shards, data, chosen(settings.mesh.control_capacity, default.control))
 }
 
+/// The limit on locked memory in bytes, if it counts: not for root, nor where there is none.
+fn locked_bytes_max() -> Option<u64> {
+    if geteuid().is_root() {
+        return None;
+    }
+    let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    (soft != RLIM_INFINITY).then_some(soft)
+}
+
 /// Receive buffers of a shard: the setting, or as many as let those of all shards take [`RECEIVE_BYTES_MAX`].
 fn receive_buffers(settings: &Settings, shards: usize) -> u16 {
     let size = settings.reactor.recv_buffer_size_bytes as usize;
@@ -199,8 +220,21 @@ fn receive_buffers(settings: &Settings, shards: usize) -> u16 {
     }
 }
 
-fn reactor_settings(settings: &Settings, shards: usize) -> ReactorSettings {
-    let entries = settings.reactor.ring_entries;
+/// Entries of a shard's ring: the setting, or fewer if the memory that may be locked would not do for all shards. `locked` is
+/// that limit in bytes, where it counts for this process.
+fn ring_entries(wanted: u32, shards: usize, locked: Option<u64>) -> u32 {
+    let Some(locked) = locked else { return wanted };
+    let share = locked / u64::try_from(shards).unwrap_or(u64::MAX).max(1);
+    let entries = share.saturating_sub(EXECUTOR_LOCKED_BYTES) / ENTRY_LOCKED_BYTES;
+    let rounded = 1 << entries.clamp(RING_ENTRIES_LEAST, RING_ENTRIES_MOST).ilog2();
+    wanted.min(rounded)
+}
+
+fn reactor_settings(settings: &Settings, shards: usize, locked: Option<u64>) -> ReactorSettings {
+    let entries = ring_entries(settings.reactor.ring_entries, shards, locked);
+    if entries < settings.reactor.ring_entries {
+        log::warn!("little memory may be locked (ulimit -l): rings have {entries} entries each");
+    }
     ReactorSettings {
         submission_entries: entries,
         completion_entries: (entries * COMPLETIONS_PER_SUBMISSION)
@@ -274,7 +308,10 @@ mod tests {
 
     #[test]
     fn default_settings_give_a_ring_the_kernel_takes() {
-        let reactor = reactor_settings(&Settings::default(), 2);
+        assert_eq!(ring_entries(4096, 12, Some(8 << 20)), 2048);
+        assert_eq!(ring_entries(4096, 2, Some(8 << 20)), 4096);
+        assert_eq!(ring_entries(4096, 64, Some(8 << 20)), 64);
+        let reactor = reactor_settings(&Settings::default(), 2, None);
         assert!(reactor.completion_entries >= reactor.submission_entries);
         assert!(reactor.completion_entries <= COMPLETION_ENTRIES_MAX);
         assert_eq!(reactor.connections_max, None);

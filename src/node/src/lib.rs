@@ -15,7 +15,7 @@ mod listing;
 mod node;
 mod stats;
 
-pub use acl::AclFileError;
+pub use acl::{AclFileError, load as load_acl};
 pub use action::{
     Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, Rows, SettingInfo,
 };

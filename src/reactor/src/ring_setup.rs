@@ -64,23 +64,61 @@ pub(crate) enum Wait {
     Forever,
 }
 
+/// How often and how long a setup that lacks memory is tried again.
+const SETUP_TRIES: u32 = 20;
+const SETUP_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// The smallest submission queue that is tried.
+const SUBMISSION_ENTRIES_LEAST: u32 = 256;
+
 impl Port {
     /// Makes the ring; the calling thread must be the one that uses it.
     pub(crate) fn new(settings: &ReactorSettings) -> Result<Self, RingError> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_submit_all()
-            .setup_taskrun_flag()
-            .setup_cqsize(settings.completion_entries)
-            .build(settings.submission_entries)
-            .map_err(|error| RingError::Setup(settings.submission_entries, error))?;
+        let ring = Self::build(settings)?;
         let allowed = descriptors_max();
         let table_entries = settings.connections_max.unwrap_or(allowed).min(allowed);
         ring.submitter()
             .register_files_sparse(table_entries)
             .map_err(|error| RingError::Table(table_entries, error))?;
         Ok(Self { ring, spill: VecDeque::new(), left_over: false, in_flight: 0, table_entries })
+    }
+
+    /// Makes the ring. A normal user's rings count against the memlock limit, and those of a process that has just ended still do
+    /// for a moment: so it tries for a while, then with smaller queues.
+    fn build(settings: &ReactorSettings) -> Result<IoUring, RingError> {
+        let make = |divisor: u32| {
+            IoUring::builder()
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_submit_all()
+                .setup_taskrun_flag()
+                .setup_cqsize(settings.completion_entries / divisor)
+                .build(settings.submission_entries / divisor)
+        };
+        let is_memory = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+        let mut result = make(1);
+        for _ in 0..SETUP_TRIES {
+            match &result {
+                Err(error) if is_memory(error) => std::thread::sleep(SETUP_PAUSE),
+                _ => break,
+            }
+            result = make(1);
+        }
+        let mut divisor = 1;
+        while let Err(error) = &result
+            && is_memory(error)
+            && settings.submission_entries / divisor > SUBMISSION_ENTRIES_LEAST
+        {
+            divisor *= 2;
+            result = make(divisor);
+        }
+        if divisor > 1 && result.is_ok() {
+            log::warn!(
+                "little memory may be locked (ulimit -l): a ring has {} entries instead of {}",
+                settings.submission_entries / divisor,
+                settings.submission_entries
+            );
+        }
+        result.map_err(|error| RingError::Setup(settings.submission_entries, error))
     }
 
     /// For registering things.

@@ -54,7 +54,9 @@ pub fn settings(
     let file = run.config.as_ref().map(PathBuf::from);
     let mut request = LoadRequest::with_process_environment(file, set);
     let other = |entry: &config::Entry| {
-        entry.origin != Origin::Default && Path::new(&entry.value) != folder.path()
+        entry.origin != Origin::Default
+            && entry.value != entry.default
+            && Path::new(&entry.value) != folder.path()
     };
     let named = Settings::load(&request)?.0.get("node.data_dir").filter(other);
     request.set.push(("node.data_dir".to_owned(), folder.path().display().to_string()));
@@ -81,6 +83,7 @@ pub fn run(folder: &DataFolder, run: &RunArgs) -> Result<(), ConsoleError> {
     }
     let (settings, warnings) = settings(folder, run)?;
     if run.check {
+        node::load_acl(&settings).map_err(NodeError::from)?;
         for warning in warnings {
             say(&format!("warning: {warning}"));
         }
@@ -147,7 +150,12 @@ fn say(line: &str) {
 
 fn start_log(level: LogLevel) {
     let level = level.log_filter().parse().unwrap_or(log::LevelFilter::Info);
-    env_logger::Builder::new().filter_level(level).format_target(false).init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        // It prints its errors as Rust values over several lines; what matters of them comes back as our own.
+        .filter_module("glommio", log::LevelFilter::Off)
+        .format_target(false)
+        .init();
 }
 
 /// A panic anywhere is a bug that ends the process with its reason: never a silent loss of a part of the clients.
