@@ -146,7 +146,7 @@ impl Shard {
         let others = self.router.group_shares(group).filter(|&(shard, _)| shard != to).count();
         let hops = u16::try_from(others).expect("at most 256 shards");
         if to == self.id {
-            self.deliver_or_pass_on(group, hops, dispatch)
+            self.deliver_or_pass_on(group, hops, &pick, dispatch)
         } else {
             self.send_to_group(to, group, hops, dispatch)
         }
@@ -173,10 +173,10 @@ impl Shard {
         &mut self,
         group: GroupId,
         hops: u16,
+        pick: &PickInput,
         dispatch: &mut Dispatch<'_>,
     ) -> Room {
-        let pick = self.pick_input(dispatch.publication);
-        if self.deliver_to_members(group, &pick, dispatch, Members::Connected) {
+        if self.deliver_to_members(group, pick, dispatch, Members::Connected) {
             return Room::Free;
         }
         let others = || self.router.group_shares(group).map(|(shard, _)| shard);
@@ -186,7 +186,7 @@ impl Shard {
         if let Some(next) = next.filter(passable) {
             return self.send_to_group(next, group, hops - 1, dispatch);
         }
-        if !self.deliver_to_members(group, &pick, dispatch, Members::Any) {
+        if !self.deliver_to_members(group, pick, dispatch, Members::Any) {
             self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember);
         }
         Room::Free
@@ -203,7 +203,8 @@ impl Shard {
     ) {
         match self.router.group_find(group, filter) {
             Some(group) => {
-                self.deliver_or_pass_on(group, hops, dispatch);
+                let pick = self.pick_input(dispatch.publication);
+                self.deliver_or_pass_on(group, hops, &pick, dispatch);
             }
             None => self.clients.count_drop(dispatch.publication.qos, DropReason::NoMember),
         }

@@ -141,6 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_session_slot_of_an_idle_client_is_small() {
+        assert!(size_of::<SessionSlot>() <= 128, "{}", size_of::<SessionSlot>());
+    }
+
+    #[test]
     fn sessions_are_found_by_client_id_and_slots_are_used_again() {
         let mut sessions = Sessions::new(1);
         let ids: Vec<SessionId> =
