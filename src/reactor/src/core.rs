@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::driver::NS_PER_MS;
 use shard::{ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
 /// One shard as its reactor sees it. Without I/O: it is told what happened, and its effects are drained once per tick.
@@ -52,6 +53,10 @@ pub trait Core: 'static {
     }
     /// When the next tick is due at the latest, on the monotonic clock.
     fn next_deadline_ms(&self) -> Option<u64>;
+    /// The same in nanoseconds, for a core that needs it finer.
+    fn next_deadline_ns(&self) -> Option<u64> {
+        self.next_deadline_ms().map(|at_ms| at_ms * NS_PER_MS)
+    }
     /// Forgets that a foreign thread left something: the commands are being read now.
     fn take_foreign(&mut self);
     /// The reactor is about to wait. False: there is work, do not wait.

@@ -29,13 +29,18 @@ use crate::ring_setup::{Port, RingError, Wait};
 use crate::ring_table::RingTable;
 use crate::sends::Sends;
 use crate::slots::Slots;
+use crate::timer::Timer;
 
+/// Nanoseconds of a millisecond.
+pub(crate) const NS_PER_MS: u64 = 1_000_000;
 /// Completions copied out of the queue at a time.
 const BATCH: usize = 256;
 /// Rounds of effects that effects cause within one tick; the rest waits for the next tick.
 const EFFECT_ROUNDS_MAX: usize = 4;
 /// Time the kernel has to end what is in flight when a shard ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two looks for what has ended in the meantime.
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// What may be asked of a running reactor itself.
 pub(crate) enum Control {
@@ -96,6 +101,7 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) table: Arc<RingTable>,
     /// The low bits of the tick's number, to tell for which tick a share was counted.
     pub(crate) tick: u8,
+    pub(crate) timer: Timer,
     clock: Clock,
     effects: Vec<Effect>,
     batch: Vec<MaybeUninit<cqueue::Entry>>,
@@ -143,6 +149,7 @@ impl<C: Core> Driver<C> {
             counters: setup.counters,
             table: setup.table,
             tick: 0,
+            timer: Timer::new(),
             clock: Clock::new(),
             effects: Vec::new(),
             batch: (0..BATCH).map(|_| MaybeUninit::uninit()).collect(),
@@ -197,26 +204,27 @@ impl<C: Core> Driver<C> {
         if self.again || !self.held.is_empty() || !self.commands.is_empty() {
             return Wait::No;
         }
-        let deadline_ms = [
-            core.next_deadline_ms(),
+        let own_ms = [
             self.accepts.next_deadline_ms(),
             self.linger_sends.front().map(|(until_ms, _)| *until_ms),
             self.linger_drains.front().map(|(until_ms, _)| *until_ms),
             // A shard whose queue was full is rung again soon.
             (!self.bells_due.is_empty()).then_some(self.now.mono_ms + 1),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        let left_ms = deadline_ms.map(|at_ms| at_ms.saturating_sub(self.now.mono_ms));
-        if left_ms == Some(0) || self.spin_finds_work(core) || !core.prepare_park() {
+        ];
+        let own_ns = own_ms.into_iter().flatten().min().map(|at_ms| at_ms * NS_PER_MS);
+        let deadline_ns = [core.next_deadline_ns(), own_ns].into_iter().flatten().min();
+        let is_due = deadline_ns.is_some_and(|at_ns| at_ns <= self.now.mono_ms * NS_PER_MS);
+        if is_due || self.spin_finds_work(core) || !core.prepare_park() {
             return Wait::No;
         }
         // Only now: who leaves a command after this look sees the shard parked and rings.
         if !self.commands.is_empty() || !self.controls.is_empty() {
             return Wait::No;
         }
-        left_ms.map_or(Wait::Forever, Wait::Until)
+        if let Some(at_ns) = deadline_ns {
+            self.wait_at_most_until(at_ns);
+        }
+        Wait::Yes
     }
 
     /// Looks for work for `reactor.spin` before waiting. After looking in vain several times in a row it waits at once
@@ -296,6 +304,7 @@ impl<C: Core> Driver<C> {
                 self.port.completed();
                 self.arm_wake();
             }
+            Some(Op::Timer) => self.on_timer(),
             None => panic!("a completion with the unknown tag {:#x}", tag.0),
         }
     }
@@ -403,8 +412,11 @@ impl<C: Core> Driver<C> {
                 // SAFETY: the entry points to no memory.
                 unsafe { self.port.push_uncounted(&all) };
             }
-            self.port.enter(Wait::Until(20));
+            self.port.enter(Wait::No);
             let mut batch = std::mem::take(&mut self.batch);
+            if !self.port.has_work() {
+                std::thread::sleep(END_PAUSE);
+            }
             for completion in self.port.reap(&mut batch) {
                 let (tag, flags) = (Tag(completion.user_data()), completion.flags());
                 let uncounted = matches!(

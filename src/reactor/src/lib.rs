@@ -22,6 +22,7 @@ mod sends;
 mod settings;
 mod slots;
 mod thread;
+mod timer;
 mod wake;
 
 pub use core::Core;

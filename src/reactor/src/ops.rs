@@ -33,6 +33,8 @@ pub(crate) enum Op {
     HandOverSent = 10,
     /// The control plane wrote the eventfd.
     Wake = 11,
+    /// The time of the next deadline has come.
+    Timer = 12,
 }
 
 impl Op {
@@ -51,6 +53,7 @@ impl Op {
             9 => Self::HandOver,
             10 => Self::HandOverSent,
             11 => Self::Wake,
+            12 => Self::Timer,
             _ => return None,
         })
     }

@@ -8,15 +8,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
-use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
 use crate::ReactorSettings;
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work, flush overflowed completions, wait.
 const ENTER_GETEVENTS: u32 = 1 << 0;
-/// `IORING_ENTER_EXT_ARG`: the argument is a `SubmitArgs`.
-const ENTER_EXT_ARG: u32 = 1 << 3;
 
 /// A shard's ring could not be made.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
@@ -58,10 +55,8 @@ pub(crate) struct Port {
 pub(crate) enum Wait {
     /// Submit and take what is there.
     No,
-    /// Wait for a completion, at most so many milliseconds.
-    Until(u64),
     /// Wait for a completion.
-    Forever,
+    Yes,
 }
 
 /// How often and how long a setup that lacks memory is tried again.
@@ -202,22 +197,12 @@ impl Port {
         // What waits in `spill` is submitted by the next enter: do not sleep on it.
         let wait = if self.spill.is_empty() { wait } else { Wait::No };
         let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
-        let submitter = self.ring.submitter();
-        let result = match wait {
-            // SAFETY: plain flags, no argument.
-            Wait::No => unsafe { submitter.enter::<()>(queued, 0, ENTER_GETEVENTS, None) },
-            // SAFETY: as above.
-            Wait::Forever => unsafe { submitter.enter::<()>(queued, 1, ENTER_GETEVENTS, None) },
-            Wait::Until(ms) => {
-                let time = Timespec::from(std::time::Duration::from_millis(ms));
-                let arguments = SubmitArgs::new().timespec(&time);
-                let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
-                // SAFETY: EXT_ARG says what the argument is; it lives until the call returns.
-                unsafe { submitter.enter(queued, 1, flags, Some(&arguments)) }
-            }
-        };
+        let least = u32::from(wait == Wait::Yes);
+        // SAFETY: plain flags, no argument.
+        let result =
+            unsafe { self.ring.submitter().enter::<()>(queued, least, ENTER_GETEVENTS, None) };
         match result.map_err(|error| error.raw_os_error()) {
-            Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Ok(_) | Err(Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
             Err(errno) => panic!("io_uring_enter failed with errno {errno:?}"),
         }
         self.left_over = !self.ring.submission().is_empty();
