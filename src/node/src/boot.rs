@@ -12,8 +12,8 @@ use displaydoc::Display;
 use metrics::ShardMetrics;
 use nix::time::{ClockId, clock_gettime};
 use reactor::{
-    BoundListener, Features, ListenerError, ProbeError, ProbeReport, Reactor, ReactorSettings,
-    ReactorSetup, RingTable, ShardThread, StartError, WakeHandle,
+    BoundListener, Features, ListenerError, ProbeError, Reactor, ReactorSettings, ReactorSetup,
+    RingTable, ShardThread, StartError, WakeHandle,
 };
 use ring::Mesh;
 use session::acl::Acl;
@@ -135,7 +135,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     let counters = threads.iter().map(|thread| Arc::clone(&thread.counters)).collect();
     Ok(Booted {
         probe_line: report.to_string(),
-        connection_slots: connection_slots(settings, &report),
+        connection_slots: common.reactor.connections_per_shard() * report.shards as u64,
         listeners,
         links: Links::new(ends),
         replies,
@@ -248,15 +248,6 @@ fn reactor_settings(settings: &Settings, shards: usize, locked: Option<u64>) -> 
         multishot_accept: settings.reactor.multishot_accept,
         ..ReactorSettings::default()
     }
-}
-
-/// Descriptor slots of all shards together.
-fn connection_slots(settings: &Settings, report: &ProbeReport) -> u64 {
-    let most = match settings.reactor.descriptors {
-        0 => report.open_files,
-        descriptors => report.open_files.min(u64::from(descriptors)),
-    };
-    most * u64::try_from(report.shards).unwrap_or(u64::MAX)
 }
 
 fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<ListenerInfo> {

@@ -63,6 +63,38 @@ impl Lane {
     }
 }
 
+/// How many slots the tables of a shard have.
+struct Tables {
+    /// Bits of an index below those of the lane.
+    bits: u32,
+    /// Of the first table.
+    entries: u32,
+    /// Of all there may be.
+    all: u64,
+}
+
+impl Tables {
+    fn of(settings: &ReactorSettings) -> Self {
+        let allowed = descriptors_max().min(settings.table_entries_max.unwrap_or(u32::MAX)).max(1);
+        let wanted = settings.connections_max.unwrap_or(u32::MAX);
+        if wanted <= allowed {
+            return Self { bits: u32::BITS - 1, entries: wanted, all: u64::from(wanted) };
+        }
+        // All tables but the last have a power of two of entries, so that an index is taken apart by a shift.
+        let bits = allowed.ilog2();
+        let all = (u64::from(settings.rings_max.max(1)) << bits).min(u64::from(wanted));
+        Self { bits, entries: 1 << bits, all }
+    }
+}
+
+impl ReactorSettings {
+    /// Most connections of one shard, as `RLIMIT_NOFILE` is now.
+    #[must_use]
+    pub fn connections_per_shard(&self) -> u64 {
+        Tables::of(self).all
+    }
+}
+
 /// The lanes of a shard.
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
@@ -79,15 +111,9 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// The main lane; the calling thread must be the shard's.
     pub(crate) fn new(settings: &ReactorSettings, event: Arc<File>) -> Result<Self, RingError> {
-        let allowed = descriptors_max().min(settings.table_entries_max.unwrap_or(u32::MAX)).max(1);
-        let wanted = settings.connections_max.unwrap_or(u32::MAX);
-        // All tables but the last have a power of two of entries, so that an index is taken apart by a shift.
-        let bits = if wanted <= allowed { u32::BITS - 1 } else { allowed.ilog2() };
-        let table = if wanted <= allowed { wanted } else { 1 << bits };
-        let lanes_max = u64::from(settings.rings_max.max(1));
-        let all = u64::from(wanted).min(u64::from(table) * lanes_max);
-        let main = Lane::new(settings, table, 1)?;
-        Ok(Self { lanes: vec![main], bits, left: all - u64::from(table), fill: 0, event })
+        let Tables { bits, entries, all } = Tables::of(settings);
+        let main = Lane::new(settings, entries, 1)?;
+        Ok(Self { lanes: vec![main], bits, left: all - u64::from(entries), fill: 0, event })
     }
 
     /// Slots there may be, with all lanes that may be added.
