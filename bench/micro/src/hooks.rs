@@ -1,8 +1,8 @@
 //! All `unsafe` of the micro-benchmarks: requests to callgrind, and an allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Callgrind's requests, as `valgrind/callgrind.h` numbers them: part of valgrind's stable ABI.
 const BASE: usize = (b'C' as usize) << 24 | (b'T' as usize) << 16;
@@ -70,36 +70,43 @@ pub fn stop_counting(name: &CStr) {
 /// The system's allocator, with a count of the bytes that are in use.
 struct Counting;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Of this thread, as tests run beside each other; what another thread allocated may be freed here, so it wraps.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+}
 
-/// Bytes allocated and not freed, as they were asked for: without the allocator's own.
+/// Bytes that this thread has allocated and not freed, as they were asked for: without the allocator's own.
 pub fn live_bytes() -> usize {
-    LIVE.load(Ordering::Relaxed)
+    LIVE.with(Cell::get)
+}
+
+fn grow(by: usize) {
+    LIVE.with(|live| live.set(live.get().wrapping_add(by)));
 }
 
 // SAFETY: every call is the system allocator's with the same arguments; the count is beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        grow(layout.size());
         // SAFETY: the caller's promises are the same.
         unsafe { System.alloc(layout) }
     }
 
     // Not left to the default, which would touch pages that nobody has used yet.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        grow(layout.size());
         // SAFETY: the caller's promises are the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(size.wrapping_sub(layout.size()), Ordering::Relaxed);
+        grow(size.wrapping_sub(layout.size()));
         // SAFETY: the caller's promises are the same.
         unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        grow(layout.size().wrapping_neg());
         // SAFETY: the caller's promises are the same.
         unsafe { System.dealloc(at, layout) }
     }

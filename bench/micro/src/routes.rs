@@ -121,7 +121,7 @@ impl Topics {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let drawn = u128::from(random) * count as u128 >> 64;
+            let drawn = (u128::from(random) * count as u128) >> 64;
             let drawn = usize::try_from(drawn).expect("it is below the count");
             topic(drawn, &mut topics.text).expect("a text takes all that is written to it");
             topics.ends.push(topics.text.len());
@@ -206,7 +206,11 @@ mod tests {
     #[test]
     fn a_node_has_its_routes_on_both_shards() {
         let node = Node::new("exact", 5_000, command).expect("a node");
-        assert_eq!((node.home.routes(), node.other.routes()), (5_000, 5_000));
+        let mut out = Matches::default();
+        for (router, found) in [(&node.home, (1, 0)), (&node.other, (0, 1))] {
+            router.matches("devices/00004999/command", &mut out);
+            assert_eq!((out.filters.len(), out.shards.len()), found);
+        }
         // A filter takes a cache line at home, and elsewhere its fingerprint.
         assert!(node.memory.own_bytes > 64 * 5_000, "{} at home", node.memory.own_bytes);
         assert!(node.memory.other_bytes > 12 * 5_000, "{} elsewhere", node.memory.other_bytes);

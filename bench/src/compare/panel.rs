@@ -105,8 +105,10 @@ fn row(results: &[Value], figure: &Figure, label: &str, brokers: &[(Kind, &str)]
             relative: base.map_or(0.0, |base| value / base),
         })
         .collect();
-    let first = results.first()?;
-    (!bars.is_empty()).then(|| Row { label: label.to_owned(), detail: detail(first), bars })
+    // Ours, if it is among them: it is what the others are compared to.
+    let first = bars.first()?;
+    let detail = detail(results.iter().find(|result| result["broker"] == first.broker)?);
+    Some(Row { label: label.to_owned(), detail, bars })
 }
 
 /// What a result says of its run.
@@ -202,6 +204,17 @@ pub mod tests {
         );
         assert_eq!(bars(&panels[1].rows[0]), [("b", Kind::Peer(0), 40.0, 1.0)]);
         assert_eq!(bars(&panels[2].rows[0]), [("ringmq", Kind::Ours, 300.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_row_says_what_ours_was() {
+        let mut other = result("p", "pairs", "a", 1.0);
+        other["count"] = json!(7);
+        other["options"]["rate_per_s"] = json!(0);
+        let both = [other.clone(), result("p", "pairs", "ringmq", 1.0)];
+        let detail = |results: &[Value]| panels(results, "ringmq")[0].rows[0].detail.clone();
+        assert_eq!(detail(&both), "n 1,000, 20,000/s, QoS 0, 64 bytes");
+        assert_eq!(detail(&[other]), "n 7, flat out, window 4, QoS 0, 64 bytes");
     }
 
     #[test]
