@@ -22,7 +22,7 @@ const FREE_SHARE: u64 = 8;
 /// How many slots fewer another lane must have in use before it is the one that fills up.
 const FILL_STEP: u32 = 256;
 /// What a further lane has of the main lane's queues and receive buffers, as a divisor.
-const FURTHER_SHARE: u32 = 4;
+pub const FURTHER_SHARE: u32 = 4;
 /// Receive buffers of a further lane at the least.
 const BUFFERS_LEAST: u16 = 32;
 

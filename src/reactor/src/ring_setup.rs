@@ -62,8 +62,8 @@ pub(crate) enum Wait {
 /// How often and how long a setup that lacks memory is tried again.
 const SETUP_TRIES: u32 = 20;
 const SETUP_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-/// The smallest submission queue that is tried.
-const SUBMISSION_ENTRIES_LEAST: u32 = 256;
+/// The smallest submission queue that is tried where little memory may be locked.
+pub const SUBMISSION_ENTRIES_LEAST: u32 = 256;
 
 impl Port {
     /// Makes the ring with a table of so many entries; the calling thread must be the one that uses it.
