@@ -34,7 +34,7 @@ pub enum BenchError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// {clients} clients need {needed} files, the limit is {limit}; raise `ulimit -n` or use fewer clients
+    /// {clients} attackers need {needed} files, the limit is {limit}; raise `ulimit -n` or use fewer clients
     Files {
         /// Clients of the run.
         clients: usize,
@@ -75,8 +75,8 @@ pub enum BenchError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// a generator thread ended early; this is a bug of ringmq-bench
-    Thread,
+    /// {0}
+    Start(#[from] crate::engine::FleetError),
 }
 
 impl BenchError {
