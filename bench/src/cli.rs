@@ -237,6 +237,12 @@ pub struct CompareArgs {
     /// The broker whose figures are divided by the others' [default: ringmq, or else the first that is not echo]
     #[arg(long)]
     pub ours: Option<String>,
+    /// Write a bar chart of CPU per delivery, CPU per client and memory per client to this file
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// Write the charted figures as a Markdown table to this file; -: standard output, after the other table
+    #[arg(long)]
+    pub markdown: Option<PathBuf>,
 }
 
 /// What a scenario's name stands for.

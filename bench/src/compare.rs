@@ -1,10 +1,17 @@
-//! One table of several results: the median of the rounds of each broker, and the ratio of ours to each other's.
+//! One table of several results: the median of the rounds of each broker, and the ratio of ours to each other's; on request a
+//! chart and a short table of the figures that matter most.
+
+mod markdown;
+mod panel;
+mod svg;
 
 use crate::cli::CompareArgs;
 use crate::error::BenchError;
 use crate::report::round;
+use panel::Panel;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 
 /// A figure that is compared: its name, where it is in a result, and the scenarios it is for (empty: all with messages).
 struct Figure {
@@ -59,38 +66,114 @@ const FIGURES: &[Figure] = &[
     },
 ];
 
-/// Prints the table.
-pub fn compare(args: &CompareArgs) -> Result<(), BenchError> {
-    let mut results = Vec::new();
-    for path in &args.files {
-        let text = fs::read_to_string(path)
-            .map_err(|source| BenchError::File { path: path.clone(), source })?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| BenchError::Result {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        for key in ["label", "scenario", "broker"] {
-            if !value[key].is_string() {
-                let reason = format!("it has no {key:?}");
-                return Err(BenchError::Result { path: path.clone(), reason });
-            }
+impl Figure {
+    /// Whether a result is of a scenario that this figure is for. One that is not known here is taken for what it did.
+    fn fits(&self, result: &Value) -> bool {
+        let scenario = result["scenario"].as_str().unwrap_or_default();
+        if self.scenarios.contains(&scenario) {
+            return true;
         }
-        results.push(value);
+        if FIGURES.iter().any(|figure| figure.scenarios.contains(&scenario)) {
+            return false;
+        }
+        let has_delivered = result["window"]["delivered"].as_u64().is_some_and(|count| count > 0);
+        self.of(result).is_some() && has_delivered == (self.scenarios == MESSAGES)
     }
-    for line in table(&results, args.ours.as_deref()) {
-        println!("{line}");
+
+    fn of(&self, result: &Value) -> Option<f64> {
+        result[self.path[0]][self.path[1]].as_f64()
     }
-    Ok(())
+
+    /// The median of a broker's rounds.
+    fn median<'a>(
+        &self,
+        results: impl IntoIterator<Item = &'a Value>,
+        broker: &str,
+    ) -> Option<f64> {
+        let of_broker = results.into_iter().filter(|result| result["broker"] == broker);
+        median(of_broker.filter_map(|result| self.of(result)).collect())
+    }
 }
 
-fn table(results: &[Value], ours: Option<&str>) -> Vec<String> {
+/// Prints the table, and writes what else is wanted.
+pub fn compare(args: &CompareArgs) -> Result<(), BenchError> {
+    let results = args.files.iter().map(|path| load(path)).collect::<Result<Vec<_>, _>>()?;
+    let brokers = distinct(&results, "broker");
+    let ours = match args.ours.as_deref() {
+        Some(name) if !brokers.contains(&name) => {
+            let text = format!("--ours is one of {}, not {name}", brokers.join(", "));
+            return Err(BenchError::Option(text));
+        }
+        Some(name) => name,
+        None => default_ours(&results),
+    };
+    for line in table(&results, ours) {
+        println!("{line}");
+    }
+    let panels = panel::panels(&results, ours);
+    if (args.svg.is_some() || args.markdown.is_some()) && panels.is_empty() {
+        return Err(BenchError::NothingToChart);
+    }
+    if let Some(path) = &args.svg {
+        save(path, &svg::chart(&panels))?;
+    }
+    match &args.markdown {
+        None => Ok(()),
+        Some(path) if path.as_os_str() == "-" => {
+            print!("\n{}", markdown::table(&panels, ours));
+            Ok(())
+        }
+        Some(path) => save(path, &markdown::table(&panels, ours)),
+    }
+}
+
+fn save(path: &Path, text: &str) -> Result<(), BenchError> {
+    fs::write(path, text).map_err(|source| BenchError::File { path: path.to_owned(), source })
+}
+
+/// Reads a result, and checks that it is one.
+fn load(path: &Path) -> Result<Value, BenchError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| BenchError::File { path: path.to_owned(), source })?;
+    let value = serde_json::from_str(&text).map_err(|error| error.to_string());
+    value
+        .and_then(|value| check(&value).map(|()| value))
+        .map_err(|reason| BenchError::Result { path: path.to_owned(), reason })
+}
+
+/// Says what a result lacks.
+fn check(result: &Value) -> Result<(), String> {
+    for key in ["label", "scenario", "broker"] {
+        if !result[key].is_string() {
+            return Err(format!("it has no {key:?}"));
+        }
+    }
+    match FIGURES.iter().any(|figure| figure.fits(result) && figure.of(result).is_some()) {
+        true => Ok(()),
+        false => Err(format!(
+            "it has no figure of scenario {} (was it run without --broker-pid?)",
+            result["scenario"]
+        )),
+    }
+}
+
+/// Whether a broker is none: only the kernel's floor was measured under this name.
+fn is_floor(results: &[Value], broker: &str) -> bool {
+    let mut of_broker = results.iter().filter(|result| result["broker"] == broker);
+    of_broker.all(|result| result["scenario"] == "echo")
+}
+
+fn default_ours(results: &[Value]) -> &str {
     let brokers = distinct(results, "broker");
-    let ours = ours
-        .or_else(|| brokers.iter().find(|name| name.eq_ignore_ascii_case("ringmq")).copied())
-        // An echo is the floor to compare with, no broker.
-        .or_else(|| brokers.iter().find(|name| **name != "echo").copied())
+    let find = |is: &dyn Fn(&str) -> bool| brokers.iter().copied().find(|name| is(name));
+    find(&|name| name.eq_ignore_ascii_case("ringmq"))
+        .or_else(|| find(&|name| !is_floor(results, name)))
         .or(brokers.first().copied())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+fn table(results: &[Value], ours: &str) -> Vec<String> {
+    let brokers = distinct(results, "broker");
     let others: Vec<&str> = brokers.iter().copied().filter(|name| *name != ours).collect();
     let mut head = vec!["scenario".to_owned(), "figure".to_owned(), ours.to_owned()];
     for other in &others {
@@ -102,14 +185,10 @@ fn table(results: &[Value], ours: Option<&str>) -> Vec<String> {
     for label in distinct(results, "label") {
         let of_label: Vec<&Value> = results.iter().filter(|r| r["label"] == label).collect();
         for figure in FIGURES {
-            if !figure.scenarios.iter().any(|name| of_label.iter().any(|r| r["scenario"] == **name))
-            {
+            if !of_label.iter().any(|result| figure.fits(result)) {
                 continue;
             }
-            let of = |broker: &str| {
-                let values = of_label.iter().filter(|r| r["broker"] == broker);
-                median(values.filter_map(|r| r[figure.path[0]][figure.path[1]].as_f64()).collect())
-            };
+            let of = |broker: &str| figure.median(of_label.iter().copied(), broker);
             let mine = of(ours);
             let mut row = vec![label.to_owned(), figure.name.to_owned(), text(mine)];
             for other in &others {
@@ -159,7 +238,7 @@ fn text(value: Option<f64>) -> String {
 /// A Markdown table whose columns are aligned.
 fn align(rows: &[Vec<String>]) -> Vec<String> {
     let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
     let mut lines = Vec::new();
     for (index, row) in rows.iter().enumerate() {
@@ -209,9 +288,69 @@ mod tests {
             result("mosquitto", 20.0),
             result("ringmq", 90.0),
         ];
-        let lines = table(&results, None);
+        let lines = table(&results, default_ours(&results));
         assert!(lines[0].contains("ringmq | mosquitto | ratio"), "{}", lines[0]);
         let cells: Vec<&str> = lines[2].split('|').map(str::trim).collect();
         assert_eq!(cells[1..7], ["p", "CPU us/delivery", "5", "20", "0.250", "3"]);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_of_rounds_is_between_two() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![4.0]), Some(4.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0, 4.0]), Some(3.0));
+    }
+
+    #[test]
+    fn ours_is_ringmq_or_the_first_that_is_a_broker() {
+        let mut results = vec![result("relay", 1.0), result("nanomq", 1.0), result("RingMQ", 1.0)];
+        results[0]["scenario"] = json!("echo");
+        assert_eq!(default_ours(&results), "RingMQ");
+        results.pop();
+        assert_eq!(default_ours(&results), "nanomq");
+        results.pop();
+        assert_eq!(default_ours(&results), "relay");
+    }
+
+    #[test]
+    fn a_scenario_unknown_here_is_taken_for_what_it_did() {
+        let mut messages = result("a", 1.0);
+        messages["scenario"] = json!("sharedsub-1K-5-1K-1K");
+        messages["window"]["delivered"] = json!(5);
+        messages["connect"] = json!({ "broker_cpu_us_per_client": 7.0 });
+        let lines = table(&[messages.clone()], "a");
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[2].contains("CPU us/delivery"), "{}", lines[2]);
+        messages["window"]["delivered"] = json!(0);
+        let lines = table(&[messages], "a");
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[2].contains("CPU us/client"), "{}", lines[2]);
+    }
+
+    #[test]
+    fn what_is_no_result_is_refused_with_the_reason() {
+        assert_eq!(check(&result("a", 1.0)), Ok(()));
+        let reason = |value: Value| check(&value).expect_err("no result");
+        assert_eq!(reason(json!([1])), "it has no \"label\"");
+        assert_eq!(reason(json!({ "label": "a", "scenario": "b" })), "it has no \"broker\"");
+        let mut empty = result("a", 1.0);
+        empty["window"] = json!({ "broker_cpu_us_per_delivery": "1" });
+        assert!(reason(empty).starts_with("it has no figure of scenario \"pairs\""));
+    }
+
+    #[test]
+    fn a_bad_file_is_named_in_one_line() {
+        let path = std::env::temp_dir().join(format!("ringmq-compare-{}.json", std::process::id()));
+        for text in [None, Some("{ \"label\""), Some("{}")] {
+            if let Some(text) = text {
+                fs::write(&path, text).expect("a file");
+            }
+            let error = load(&path).expect_err("no result").to_string();
+            assert!(
+                error.contains(path.to_str().expect("a path")) && !error.contains('\n'),
+                "{error}"
+            );
+        }
+        fs::remove_file(path).expect("it is there");
     }
 }

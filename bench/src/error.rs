@@ -67,6 +67,8 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// no result has a figure to chart: run the scenarios with --broker-pid
+    NothingToChart,
     /// {what}: {source}
     Io {
         /// What was being done.

@@ -158,6 +158,34 @@ fn seed_sess_11_full_queue_drops_the_oldest() {
     assert_eq!(seen, ["c", "d", "e"]);
 }
 
+/// SEED-SESS-10: above the high watermark the alarm is raised, once; below the low one it is cleared.
+#[test]
+fn seed_sess_10_watermarks_raise_and_clear_the_alarm() {
+    let broker = Broker::start(&["mqtt.mqueue.max_length=10"]);
+    let alarms = || {
+        let metrics: serde_json::Value =
+            serde_json::from_str(&broker.cli(&["broker", "stats", "--json"])).unwrap();
+        metrics["alarms/queue_high_watermark/count"].as_u64()
+    };
+    let connect = connect(60);
+    let mut client = broker.connect(&connect);
+    client.subscribe("watched", 1);
+    client.cut_and_wait();
+    let mut publisher = broker.client(V5);
+    let mut publish = |count: usize| (0..count).for_each(|_| publisher.publish("watched", "x", 1));
+    publish(6);
+    assert_eq!(alarms(), Some(0), "60% is not above 60%");
+    publish(1);
+    assert_eq!(alarms(), Some(1));
+    publish(2);
+    assert_eq!(alarms(), Some(1));
+    assert!(broker.output().contains("queue_high_watermark raised: the queue of client"));
+    let mut client = broker.connect(&connect);
+    assert_eq!(client.payloads(9), ["x"; 9]);
+    assert_eq!(alarms(), Some(0));
+    assert!(broker.output().contains("queue_high_watermark cleared"));
+}
+
 /// SEED-SESS-11: QoS 0 is queued only when `store_qos0` says so.
 #[test]
 fn seed_sess_11_store_qos0() {

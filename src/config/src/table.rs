@@ -376,8 +376,8 @@ section! {
     "reactor.ring_entries" => ring_entries: u32,
         Kind::PowerOfTwo { min: 64, max: 32_768, auto: false }, "4096";
 
-    /// Connections a shard can hold: the size of its ring's descriptor table. 0 takes what the limit on open files
-    /// (RLIMIT_NOFILE) allows, which is the most the kernel gives one table.
+    /// Connections a shard can hold. A ring's descriptor table has at most as many entries as the limit on open files
+    /// (RLIMIT_NOFILE); a shard adds rings when its tables fill up. 0 takes as many as 256 rings hold.
     "reactor.descriptors" => descriptors: u32, integer(0, 16_000_000), "0";
 
     /// Time a shard looks for work before it waits in the kernel. Costs a whole core for a few microseconds of latency:

@@ -12,8 +12,8 @@ use displaydoc::Display;
 use metrics::ShardMetrics;
 use nix::time::{ClockId, clock_gettime};
 use reactor::{
-    BoundListener, Features, ListenerError, ProbeError, ProbeReport, Reactor, ReactorSettings,
-    ReactorSetup, RingTable, ShardThread, StartError, WakeHandle,
+    BoundListener, FURTHER_SHARE, Features, ListenerError, ProbeError, Reactor, ReactorSettings,
+    ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST, ShardThread, StartError, WakeHandle,
 };
 use ring::Mesh;
 use session::acl::Acl;
@@ -135,7 +135,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     let counters = threads.iter().map(|thread| Arc::clone(&thread.counters)).collect();
     Ok(Booted {
         probe_line: report.to_string(),
-        connection_slots: connection_slots(settings, &report),
+        connection_slots: common.reactor.connections_per_shard() * report.shards as u64,
         listeners,
         links: Links::new(ends),
         replies,
@@ -179,8 +179,9 @@ impl Common {
     }
 }
 
-/// The setting, or one shard for each CPU.
-fn shard_count(settings: &Settings, cpus: usize) -> usize {
+/// How many shards a broker has on so many CPUs: the setting, or one for each.
+#[must_use]
+pub fn shard_count(settings: &Settings, cpus: usize) -> usize {
     match usize::from(settings.node.shards) {
         0 => cpus.clamp(1, ring::SHARDS_MAX),
         shards => shards,
@@ -205,6 +206,22 @@ fn locked_bytes_max() -> Option<u64> {
     }
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
     (soft != RLIM_INFINITY).then_some(soft)
+}
+
+/// Locked memory of so many shards with so many rings in all: as large as the settings make them, and as small as they are made
+/// where only `locked` bytes may be locked.
+#[must_use]
+pub fn locked_bytes(settings: &Settings, shards: usize, rings: usize, locked: u64) -> (u64, u64) {
+    let [shards_u64, rings] = [shards, rings].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+    let of = |main: u32, further: u32| {
+        let entries =
+            shards_u64 * u64::from(main) + rings.saturating_sub(shards_u64) * u64::from(further);
+        shards_u64 * EXECUTOR_LOCKED_BYTES + entries * ENTRY_LOCKED_BYTES
+    };
+    let wanted = settings.reactor.ring_entries;
+    let main = ring_entries(wanted, shards, Some(locked));
+    let further = main / FURTHER_SHARE;
+    (of(wanted, wanted / FURTHER_SHARE), of(main, further.min(SUBMISSION_ENTRIES_LEAST)))
 }
 
 /// Receive buffers of a shard: the setting, or as many as let those of all shards take [`RECEIVE_BYTES_MAX`].
@@ -250,15 +267,6 @@ fn reactor_settings(settings: &Settings, shards: usize, locked: Option<u64>) -> 
     }
 }
 
-/// Descriptor slots of all shards together.
-fn connection_slots(settings: &Settings, report: &ProbeReport) -> u64 {
-    let most = match settings.reactor.descriptors {
-        0 => report.open_files,
-        descriptors => report.open_files.min(u64::from(descriptors)),
-    };
-    most * u64::try_from(report.shards).unwrap_or(u64::MAX)
-}
-
 fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<ListenerInfo> {
     let first_shard = bound.first().map(Vec::as_slice).unwrap_or_default();
     settings
@@ -296,6 +304,17 @@ mod tests {
     use ring::ShardId;
 
     use super::*;
+
+    #[test]
+    fn locked_memory_is_that_of_main_and_further_rings() {
+        let settings = Settings::default();
+        let ring = |entries: u64| entries * ENTRY_LOCKED_BYTES;
+        let (wanted, least) = locked_bytes(&settings, 2, 12, 1 << 30);
+        assert_eq!(wanted, 2 * EXECUTOR_LOCKED_BYTES + ring(2 * 4096 + 10 * 1024));
+        assert_eq!(least, 2 * EXECUTOR_LOCKED_BYTES + ring(2 * 4096 + 10 * 256));
+        let (_, least) = locked_bytes(&settings, 2, 2, 0);
+        assert_eq!(least, 2 * EXECUTOR_LOCKED_BYTES + ring(2 * RING_ENTRIES_LEAST));
+    }
 
     #[test]
     fn shards_are_set_or_one_for_each_cpu() {

@@ -19,7 +19,7 @@ pub use acl::{AclFileError, load as load_acl};
 pub use action::{
     Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, Rows, SettingInfo,
 };
-pub use boot::NodeError;
+pub use boot::{NodeError, locked_bytes, shard_count};
 pub use links::LinkError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};

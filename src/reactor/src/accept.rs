@@ -4,7 +4,7 @@
 //! no such command (before 6.7) a few one-shot accepts per listener wait instead, each with room for an address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
 use shard::ListenerId;
@@ -45,6 +45,8 @@ struct Listening {
     is_ipv6: bool,
     /// Accepts in flight.
     armed: u32,
+    /// The lane an accept was armed on last.
+    lane: usize,
     /// No accept before this time.
     rests_until_ms: Option<u64>,
     /// No more connections are wanted.
@@ -155,6 +157,7 @@ impl<C: Core> Driver<C> {
             is_ipv6: listener.address.is_ipv6(),
             socket: Some(listener.socket),
             armed: 0,
+            lane: 0,
             rests_until_ms: None,
             removed: false,
             logged_at_ms: None,
@@ -173,14 +176,38 @@ impl<C: Core> Driver<C> {
             listener.rests_until_ms = None;
             match &listener.socket {
                 Some(socket) if listener.armed > 0 => {
-                    let which = types::CancelBuilder::fd(types::Fd(socket.as_raw_fd())).all();
-                    let cancel = opcode::AsyncCancel2::new(which)
-                        .build()
-                        .user_data(Tag::new(Op::Ignored, 0, 0).0);
-                    // SAFETY: the entry points to no memory.
-                    unsafe { self.port.push_uncounted(&cancel.flags(squeue::Flags::SKIP_SUCCESS)) };
+                    let fd = socket.as_raw_fd();
+                    for lane in 0..self.lanes.count() {
+                        self.cancel_accepts(lane, fd);
+                    }
                 }
                 _ => listener.socket = None,
+            }
+        }
+    }
+
+    /// Ends the accepts of a socket on a lane; their completions tell when they have ended.
+    fn cancel_accepts(&mut self, lane: usize, socket: RawFd) {
+        let which = types::CancelBuilder::fd(types::Fd(socket)).all();
+        let cancel = opcode::AsyncCancel2::new(which)
+            .build()
+            .user_data(Tag::new(Op::Ignored, 0, 0).0)
+            .flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the entry points to no memory.
+        unsafe { self.lanes.at(lane).port.push_uncounted(&cancel) };
+    }
+
+    /// New connections go to another lane now: moves the accepts there.
+    pub(crate) fn move_accepts(&mut self) {
+        let fill = self.lanes.fill();
+        for number in 0..self.accepts.listeners.len() {
+            let listener = &self.accepts.listeners[number];
+            if let Some(socket) = &listener.socket
+                && listener.armed > 0
+                && listener.lane != fill
+            {
+                let (lane, fd) = (listener.lane, socket.as_raw_fd());
+                self.cancel_accepts(lane, fd);
             }
         }
     }
@@ -189,6 +216,7 @@ impl<C: Core> Driver<C> {
     fn arm_accept(&mut self, number: usize) {
         let tag_index = u32::try_from(number).expect("few listeners");
         let wanted = if self.accepts.multishot { 1 } else { ONE_SHOTS };
+        let lane = self.lanes.fill();
         loop {
             let listener = &mut self.accepts.listeners[number];
             let Some(socket) = &listener.socket else { return };
@@ -197,6 +225,7 @@ impl<C: Core> Driver<C> {
             }
             let fd = types::Fd(socket.as_raw_fd());
             listener.armed += 1;
+            listener.lane = lane;
             let entry = if self.accepts.multishot {
                 let tag = Tag::new(Op::Accept, 0, tag_index);
                 opcode::AcceptMulti::new(fd).allocate_file_index(true).build().user_data(tag.0)
@@ -209,16 +238,18 @@ impl<C: Core> Driver<C> {
             };
             // SAFETY: the place is boxed and taken again only when the accept's completion comes; the socket is closed only
             // when no accept is in flight.
-            unsafe { self.port.push(&entry) };
+            unsafe { self.lanes.at(lane).port.push(&entry) };
         }
     }
 
-    /// An accept completed.
-    pub(crate) fn on_accept(&mut self, core: &mut C, tag: Tag, result: i32, flags: u32) {
+    /// An accept on a lane completed.
+    pub(crate) fn on_accept(&mut self, core: &mut C, lane: usize, completion: &cqueue::Entry) {
+        let (tag, result) = (Tag(completion.user_data()), completion.result());
+        let flags = completion.flags();
         let number = tag.index() as usize;
         let ended = !cqueue::more(flags);
         if ended {
-            self.port.completed();
+            self.lanes.at(lane).port.completed();
             self.accepts.listeners[number].armed -= 1;
         }
         let named = if self.accepts.multishot {
@@ -228,15 +259,17 @@ impl<C: Core> Driver<C> {
             Some(self.accepts.take_place(tag.generation(), len).0)
         };
         match u32::try_from(result) {
-            Ok(index) => {
+            Ok(slot) => {
                 self.counters.add(ReactorCounter::Accepted, 1);
-                self.reclaim(core, index);
-                self.slots.occupy(index, Phase::Naming);
+                let index = self.lanes.index(lane, slot);
+                self.occupy(core, index, Phase::Naming);
                 match named {
                     None => self.ask_name(index, tag.index()),
                     Some(peer) => self.introduce(core, index, tag.index(), peer),
                 }
             }
+            // It was moved to another lane.
+            Err(_) if -result == libc::ECANCELED && lane != self.lanes.fill() => {}
             Err(_) => self.accept_failed(number, -result),
         }
         if ended {
@@ -254,18 +287,18 @@ impl<C: Core> Driver<C> {
         // The kernel refuses a length above that of the address.
         let len = if ipv6 { IPV6_BYTES } else { IPV4_BYTES };
         let (room, place) = self.accepts.place(listener);
-        let fd = SocketFd::Fixed(types::Fixed(index));
+        let fd = SocketFd::Fixed(self.lanes.fixed(index));
         let peer_name = libc::SO_PEERNAME.cast_unsigned();
         // SAFETY: the place is boxed, has 32 bytes, and is taken again only when the completion comes.
         unsafe {
             let entry = getsockopt(fd, peer_name, place.bytes.as_mut_ptr(), len);
-            self.port.push(&entry.user_data(Tag::new(Op::PeerName, room, index).0));
+            self.lanes.push(index, &entry.user_data(Tag::new(Op::PeerName, room, index).0));
         }
     }
 
     /// The peer's address is there, or is not because the peer has gone.
     pub(crate) fn on_peer_name(&mut self, core: &mut C, tag: Tag, result: i32) {
-        self.port.completed();
+        self.lanes.completed(tag.index());
         let len = usize::try_from(result).unwrap_or(0);
         let (peer, listener) = self.accepts.take_place(tag.generation(), len);
         self.introduce(core, tag.index(), listener, peer);
@@ -301,6 +334,14 @@ impl<C: Core> Driver<C> {
             _ if full => self.counters.add(ReactorCounter::AcceptTableFull, 1),
             _ => self.counters.add(ReactorCounter::AcceptFailed, 1),
         }
+        if full {
+            self.choose_lane();
+            if self.lanes.has_room() {
+                // This one is lost, as the kernel took it before it looked for a slot; the next has another table.
+                return;
+            }
+        }
+        let listener = &mut self.accepts.listeners[number];
         let now_ms = self.now.mono_ms;
         listener.rests_until_ms = Some(now_ms + self.settings.accept_backoff_ms);
         if listener.logged_at_ms.is_some_and(|at_ms| now_ms - at_ms < LOG_INTERVAL_MS) {
@@ -312,7 +353,7 @@ impl<C: Core> Driver<C> {
             log::warn!(
                 "shard {shard}: listener {name} refuses connections: the table of {} descriptors, or memory, is used up \
                  (errno {errno}); raise the limit of open files (ulimit -n) or add shards",
-                self.port.table_entries
+                self.lanes.capacity()
             );
         } else {
             log::warn!(

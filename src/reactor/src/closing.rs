@@ -3,7 +3,7 @@
 //! A slot is closed only when no receive, send or shutdown of it is in flight: a close in between would let a late
 //! operation hit the slot's next user.
 
-use io_uring::{opcode, types};
+use io_uring::opcode;
 use shard::{CloseMode, ConnectionId};
 
 use crate::core::Core;
@@ -53,9 +53,9 @@ impl<C: Core> Driver<C> {
         }
         slot.phase = Phase::LingerDrain;
         slot.set(SHUTTING);
-        let entry = opcode::Shutdown::new(types::Fixed(id.index), SHUT_WRITE).build();
+        let entry = opcode::Shutdown::new(self.lanes.fixed(id.index), SHUT_WRITE).build();
         // SAFETY: the entry points to no memory.
-        unsafe { self.port.push(&entry.user_data(Tag::of(Op::Shutdown, id).0)) };
+        unsafe { self.lanes.push(id.index, &entry.user_data(Tag::of(Op::Shutdown, id).0)) };
         let until_ms = self.now.mono_ms + self.settings.linger_drain_ms;
         self.linger_drains.push_back((until_ms, id));
         self.arm_receive(id.index);
@@ -63,7 +63,7 @@ impl<C: Core> Driver<C> {
 
     /// A shutdown completed; that it failed only means that the peer was faster.
     pub(crate) fn on_shutdown(&mut self, core: &mut C, tag: Tag) {
-        self.port.completed();
+        self.lanes.completed(tag.index());
         let slot =
             self.slots.get(tag.index()).expect("a shutdown is in flight for used slots only");
         slot.clear(SHUTTING);
@@ -107,14 +107,14 @@ impl<C: Core> Driver<C> {
         assert!(slot.is_quiet(), "a slot is closed only when nothing of it is in flight");
         slot.phase = Phase::Closing;
         let tag = Tag::new(Op::Close, slot.generation, index);
-        let entry = opcode::Close::new(types::Fixed(index)).build();
+        let entry = opcode::Close::new(self.lanes.fixed(index)).build();
         // SAFETY: the entry points to no memory.
-        unsafe { self.port.push(&entry.user_data(tag.0)) };
+        unsafe { self.lanes.push(index, &entry.user_data(tag.0)) };
     }
 
     /// The close of a slot completed.
     pub(crate) fn on_close(&mut self, core: &mut C, tag: Tag, result: i32) {
-        self.port.completed();
+        self.lanes.completed(tag.index());
         if result < 0 {
             log::error!(
                 "shard {}: closing slot {} failed: errno {}",
@@ -134,6 +134,9 @@ impl<C: Core> Driver<C> {
         };
         let known = !slot.has(UNKNOWN);
         self.slots.free(index);
+        if self.lanes.freed(index) {
+            self.choose_lane();
+        }
         if known {
             core.closed(index);
         }

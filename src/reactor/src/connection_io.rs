@@ -4,7 +4,7 @@
 //! order. A connection that has used up its share of a tick is *held*: what still comes for it waits in its buffers for
 //! the next tick, and its receive is ended until then, so what waits is bounded.
 
-use io_uring::{cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue};
 use shard::{ConnectionId, GENERATION_MASK, Outgoing, ReceiveEnd};
 
 use crate::buffers;
@@ -71,9 +71,9 @@ impl<C: Core> Driver<C> {
         }
         slot.set(ARMED);
         let tag = Tag::new(Op::Receive, slot.generation, index);
-        let entry = opcode::RecvMulti::new(types::Fixed(index), buffers::GROUP).build();
+        let entry = opcode::RecvMulti::new(self.lanes.fixed(index), buffers::GROUP).build();
         // SAFETY: the entry points to no memory; the kernel picks buffers of the registered group.
-        unsafe { self.port.push(&entry.user_data(tag.0)) };
+        unsafe { self.lanes.push(index, &entry.user_data(tag.0)) };
     }
 
     /// Tells an armed receive to end.
@@ -86,14 +86,14 @@ impl<C: Core> Driver<C> {
         }
     }
 
-    /// Cancels the operation with this tag; its own completion tells when it has ended.
+    /// Cancels the operation with this tag on a connection; its own completion tells when it has ended.
     pub(crate) fn cancel(&mut self, tag: Tag) {
         let entry = opcode::AsyncCancel::new(tag.0)
             .build()
             .user_data(Tag::new(Op::Ignored, 0, 0).0)
             .flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the entry points to no memory.
-        unsafe { self.port.push_uncounted(&entry) };
+        unsafe { self.lanes.push_uncounted(tag.index(), &entry) };
     }
 
     /// A receive gave bytes, or ended.
@@ -103,7 +103,7 @@ impl<C: Core> Driver<C> {
         let buffer = cqueue::buffer_select(flags);
         let ended = !cqueue::more(flags);
         if ended {
-            self.port.completed();
+            self.lanes.completed(id.index);
         }
         let slot = self.slots.get(id.index).expect("a receive is in flight for used slots only");
         assert_eq!(
@@ -118,7 +118,7 @@ impl<C: Core> Driver<C> {
             (Ok(len @ 1..), Some(buffer)) => self.take_bytes(core, id, buffer, len),
             (Ok(_), buffer) => {
                 if let Some(buffer) = buffer {
-                    self.buffers.release(buffer);
+                    self.lanes.buffers(id.index).release(buffer);
                 }
                 self.take_end(core, id, ReceiveEnd::PeerClosed);
             }
@@ -150,7 +150,7 @@ impl<C: Core> Driver<C> {
                 }
             }
             Phase::Moving => self.hand_in(core, id, buffer, len),
-            _ => self.buffers.release(buffer),
+            _ => self.lanes.buffers(id.index).release(buffer),
         }
     }
 
@@ -164,8 +164,8 @@ impl<C: Core> Driver<C> {
             slot.tick = tick;
             slot.tick_bytes = before.saturating_add(len);
         }
-        core.received(id, self.buffers.received(buffer, len));
-        self.buffers.release(buffer);
+        core.received(id, self.lanes.buffers(id.index).received(buffer, len));
+        self.lanes.buffers(id.index).release(buffer);
     }
 
     /// No more bytes will come.
@@ -202,7 +202,7 @@ impl<C: Core> Driver<C> {
             let open = self.slots.live(id).filter(|slot| slot.phase == Phase::Open);
             let Some(slot) = open else {
                 if let Held::Bytes { buffer, .. } = held {
-                    self.buffers.release(buffer);
+                    self.lanes.buffers(id.index).release(buffer);
                 }
                 continue;
             };
@@ -282,13 +282,13 @@ impl<C: Core> Driver<C> {
         let number = self.sends.start(id, outgoing, total, eager);
         slot.set(SENDING);
         slot.operation = number;
-        let entry = self.sends.operation(number);
+        let entry = self.sends.operation(number, self.lanes.fixed(id.index));
         if eager {
             // SAFETY: the entry's buffers stay in `sends` until after the enter that submits it.
-            unsafe { self.port.push_uncounted(&entry) };
+            unsafe { self.lanes.push_uncounted(id.index, &entry) };
         } else {
             // SAFETY: the entry's buffers stay in `sends` until the completion.
-            unsafe { self.port.push(&entry) };
+            unsafe { self.lanes.push(id.index, &entry) };
         }
     }
 
@@ -304,14 +304,14 @@ impl<C: Core> Driver<C> {
         let number = slot.operation;
         let go_on = slot.phase != Phase::Abort;
         if !self.sends.end_eager(number) {
-            self.port.completed();
+            self.lanes.completed(id.index);
         }
         let (outgoing, result) = match self.sends.completed(number, result, go_on) {
             Progress::Short => {
                 self.counters.add(ReactorCounter::SendsContinued, 1);
-                let entry = self.sends.operation(number);
+                let entry = self.sends.operation(number, self.lanes.fixed(id.index));
                 // SAFETY: as for the first part.
-                unsafe { self.port.push(&entry) };
+                unsafe { self.lanes.push(id.index, &entry) };
                 return;
             }
             Progress::Done(outgoing, result) => (outgoing, result),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::connect::Connect;
 use crate::driver::NS_PER_MS;
 use shard::{ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
@@ -26,6 +27,18 @@ pub trait Core: 'static {
     fn sent(&mut self, id: ConnectionId, outgoing: Outgoing, result: Result<(), i32>);
     /// The slot is free.
     fn closed(&mut self, index: u32);
+    /// The next connection to open, if one is wanted now. Asked in each tick, after the effects, until there is none.
+    fn next_connect(&mut self) -> Option<Connect> {
+        None
+    }
+    /// A connection that was asked for is open, in slot `index`. It receives nothing before `Effect::StartReceive`.
+    fn connected(&mut self, token: u64, index: u32) -> ConnectionId {
+        panic!("connection {token} in slot {index} was not asked for")
+    }
+    /// A connection that was asked for could not be opened; `errno` says why (`ENFILE`: all tables are full).
+    fn connect_failed(&mut self, token: u64, errno: i32) {
+        panic!("connection {token} was not asked for: errno {errno}")
+    }
     /// A descriptor came from another shard into slot `index`. None: the core does not know the token yet; the first
     /// effect that names the slot says whose it is.
     fn descriptor_arrived(&mut self, token: u64, index: u32) -> Option<ConnectionId>;

@@ -30,11 +30,17 @@ pub enum ReactorCounter {
     HandOversFailed,
     /// Closing connections that did not take their last bytes, or did not close their side, in time.
     LingerTimeouts,
+    /// Rings added because the descriptor tables were nearly full.
+    RingsAdded,
+    /// Connections this side opened.
+    Connected,
+    /// Connections this side could not open.
+    ConnectsFailed,
 }
 
 impl ReactorCounter {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Ticks,
         Self::Accepted,
         Self::AcceptTableFull,
@@ -47,6 +53,9 @@ impl ReactorCounter {
         Self::HandOversSent,
         Self::HandOversFailed,
         Self::LingerTimeouts,
+        Self::RingsAdded,
+        Self::Connected,
+        Self::ConnectsFailed,
     ];
 
     /// The counter's name among the metrics.
@@ -65,6 +74,9 @@ impl ReactorCounter {
             Self::HandOversSent => "reactor/handovers_sent",
             Self::HandOversFailed => "reactor/handovers_failed",
             Self::LingerTimeouts => "reactor/linger_timeouts",
+            Self::RingsAdded => "reactor/rings_added",
+            Self::Connected => "reactor/connected",
+            Self::ConnectsFailed => "reactor/connects_failed",
         }
     }
 }

@@ -16,19 +16,20 @@ use shard::{ConnectionId, Effect, ListenerId, Now};
 
 use crate::ReactorSettings;
 use crate::accept::Accepts;
-use crate::buffers::Buffers;
 use crate::clock::{Clock, monotonic_ns};
 use crate::closing::Deadlines;
+use crate::connect::Connects;
 use crate::connection_io::Held;
 use crate::core::Core;
 use crate::counters::{ReactorCounter, ReactorCounters};
 use crate::hand_over::Moves;
+use crate::lanes::Lanes;
 use crate::listener::BoundListener;
 use crate::ops::{Op, Tag};
-use crate::ring_setup::{Port, RingError, Wait};
+use crate::ring_setup::{RingError, Wait};
 use crate::ring_table::RingTable;
 use crate::sends::Sends;
-use crate::slots::Slots;
+use crate::slots::{Phase, Slots};
 use crate::timer::Timer;
 
 /// Nanoseconds of a millisecond.
@@ -75,15 +76,14 @@ pub(crate) struct DriverSetup<C: Core> {
 
 /// One shard's loop and all it owns.
 pub(crate) struct Driver<C: Core> {
-    // The ring before the buffers: it is dropped first.
-    pub(crate) port: Port,
-    pub(crate) buffers: Buffers,
+    pub(crate) lanes: Lanes,
     pub(crate) id: ShardId,
     pub(crate) settings: ReactorSettings,
     pub(crate) slots: Slots,
     pub(crate) sends: Sends,
     pub(crate) moves: Moves,
     pub(crate) accepts: Accepts,
+    pub(crate) connects: Connects,
     /// What waits for the next tick because a connection's share was used up.
     pub(crate) held: VecDeque<Held>,
     /// Scratch of `release_held`.
@@ -126,18 +126,16 @@ impl<C: Core> Driver<C> {
     /// Makes the ring and its buffers on the calling thread, which must be the shard's.
     pub(crate) fn new(setup: DriverSetup<C>) -> Result<Self, RingError> {
         let settings = setup.settings;
-        let port = Port::new(&settings)?;
-        let buffers = Buffers::register(&port.submitter(), settings.buffers, settings.buffer_bytes)
-            .map_err(|error| RingError::Buffers(settings.buffers, settings.buffer_bytes, error))?;
-        let slots = Slots::new(port.table_entries);
+        let lanes = Lanes::new(&settings, Arc::clone(&setup.event))?;
+        let slots = Slots::default();
         let mut driver = Self {
-            port,
-            buffers,
+            lanes,
             id: setup.id,
             slots,
             sends: Sends::default(),
             moves: Moves::default(),
             accepts: Accepts::new(setup.multishot_accept),
+            connects: Connects::default(),
             held: VecDeque::new(),
             unheld: Vec::new(),
             linger_sends: Deadlines::new(),
@@ -171,7 +169,7 @@ impl<C: Core> Driver<C> {
         self.tick = self.tick.wrapping_add(1);
         self.again = false;
         core.begin_tick(now);
-        if self.port.overflowed() {
+        if self.lanes.overflowed() {
             self.counters.add(ReactorCounter::CompletionOverflows, 1);
         }
         if !self.held.is_empty() {
@@ -184,13 +182,14 @@ impl<C: Core> Driver<C> {
         self.run_timers(core);
         core.finish_tick();
         self.apply_effects(core);
-        self.buffers.publish();
+        self.open_connections(core);
+        self.lanes.publish_buffers();
         let background = core.has_background_work();
         let stopped = core.is_stopped();
         let wait = if background || stopped { Wait::No } else { self.choose_wait(core) };
         self.counters.add(ReactorCounter::Ticks, 1);
         core.tick_took((monotonic_ns() - started_ns) / 1000);
-        self.port.enter(wait);
+        self.lanes.enter(wait);
         core.unpark();
         match (stopped, background) {
             (true, _) => TickEnd::Stopped,
@@ -238,12 +237,12 @@ impl<C: Core> Driver<C> {
             return false;
         }
         // What was pushed must be on its way while we look.
-        self.port.enter(Wait::No);
+        self.lanes.enter(Wait::No);
         let until_ns = monotonic_ns() + u64::from(self.settings.spin_us) * 1000;
         loop {
             let parked = core.prepare_park();
             core.unpark();
-            if !parked || self.port.has_work() || !self.commands.is_empty() {
+            if !parked || self.lanes.has_work() || !self.commands.is_empty() {
                 self.spin.misses = 0;
                 return true;
             }
@@ -259,52 +258,64 @@ impl<C: Core> Driver<C> {
         false
     }
 
-    /// Takes completions, up to a tick's number.
+    /// Takes completions, up to a tick's number; each tick another lane is the first.
     fn reap(&mut self, core: &mut C) {
-        let mut batch = std::mem::take(&mut self.batch);
+        self.lanes.run_deferred();
         let mut left = self.settings.tick_completions_max.max(1);
-        let mut all_seen = false;
-        while left > 0 {
-            let room = left.min(batch.len());
-            let completions = self.port.reap(&mut batch[..room]);
-            if completions.is_empty() {
-                all_seen = true;
-                break;
-            }
-            left -= completions.len();
-            for completion in completions {
-                let tag = Tag(completion.user_data());
-                self.complete(core, tag, completion.result(), completion.flags());
-            }
+        let (lanes, first) = (self.lanes.count(), usize::from(self.tick));
+        for turn in 0..lanes {
+            left -= self.reap_lane(core, (first + turn) % lanes, left);
         }
-        self.batch = batch;
-        if all_seen && !self.port.overflowed() && !self.port.has_unsubmitted() {
+        if left > 0 && !self.lanes.overflowed() && !self.lanes.has_unsubmitted() {
             self.finish_eager(core);
         } else {
             self.again = true;
         }
     }
 
-    /// Handles one completion.
+    /// Takes the completions of one lane, at most so many. Gives their number; if it is less, all were seen.
+    fn reap_lane(&mut self, core: &mut C, lane: usize, most: usize) -> usize {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut taken = 0;
+        while taken < most {
+            let room = (most - taken).min(batch.len());
+            let completions = self.lanes.at(lane).port.reap(&mut batch[..room]);
+            if completions.is_empty() {
+                break;
+            }
+            taken += completions.len();
+            for completion in completions {
+                self.complete(core, lane, completion);
+            }
+        }
+        self.batch = batch;
+        taken
+    }
+
+    /// Handles one completion of a lane.
     #[inline]
-    fn complete(&mut self, core: &mut C, tag: Tag, result: i32, flags: u32) {
+    fn complete(&mut self, core: &mut C, lane: usize, completion: &cqueue::Entry) {
+        let (tag, result) = (Tag(completion.user_data()), completion.result());
+        let flags = completion.flags();
         match tag.op() {
             Some(Op::Receive) => self.on_receive(core, tag, result, flags),
             Some(Op::Send) => self.on_send(core, tag, result),
             // Both only end the wait: the inbox is looked at in every tick.
             Some(Op::Doorbell | Op::Ignored) => {}
-            Some(Op::Accept) => self.on_accept(core, tag, result, flags),
+            Some(Op::Accept) => self.on_accept(core, lane, completion),
             Some(Op::PeerName) => self.on_peer_name(core, tag, result),
             Some(Op::Shutdown) => self.on_shutdown(core, tag),
             Some(Op::Close) => self.on_close(core, tag, result),
             Some(Op::DoorbellSent) => self.on_doorbell_failed(tag),
-            Some(Op::HandOver) => self.on_hand_over(core, tag, result),
+            Some(Op::HandOver) => self.on_hand_over(core, lane, tag, result),
             Some(Op::HandOverSent) => self.on_hand_over_sent(core, tag, result),
             Some(Op::Wake) => {
-                self.port.completed();
+                self.lanes.main().completed();
                 self.arm_wake();
             }
             Some(Op::Timer) => self.on_timer(),
+            Some(Op::Install) => self.on_install(core, lane, tag, result),
+            Some(Op::Connect) => self.on_connect(core, tag, result),
             None => panic!("a completion with the unknown tag {:#x}", tag.0),
         }
     }
@@ -316,7 +327,34 @@ impl<C: Core> Driver<C> {
             .build()
             .user_data(Tag::new(Op::Wake, 0, 0).0);
         // SAFETY: the count is boxed and lives as long as the driver, whose end waits for what is in flight.
-        unsafe { self.port.push(&entry) };
+        unsafe { self.lanes.main().push(&entry) };
+    }
+
+    /// Takes a slot the kernel gave out; makes sure that there are slots for those to come.
+    pub(crate) fn occupy(&mut self, core: &mut C, index: u32, phase: Phase) {
+        self.reclaim(core, index);
+        self.slots.occupy(index, phase);
+        if self.lanes.occupied(index) {
+            self.choose_lane();
+        }
+    }
+
+    /// Makes the emptiest lane the one new connections go to; adds one if all are nearly full.
+    pub(crate) fn choose_lane(&mut self) {
+        if !self.lanes.choose_fill() {
+            return;
+        }
+        if self.lanes.is_short() {
+            match self.lanes.grow(&self.settings) {
+                Ok(()) => self.counters.add(ReactorCounter::RingsAdded, 1),
+                Err(error) => {
+                    log::warn!("shard {}: no further ring for connections: {error}", self.id);
+                    self.lanes.stop_growing();
+                }
+            }
+        }
+        self.table.set_arrivals(self.id, self.lanes.fill_fd());
+        self.move_accepts();
     }
 
     /// Handles what the control plane left.
@@ -406,40 +444,50 @@ impl<C: Core> Driver<C> {
             .user_data(Tag::new(Op::Ignored, 0, 0).0);
         let until_ns = monotonic_ns() + u64::try_from(END_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
         let mut in_flight = u64::MAX;
-        while self.port.in_flight() > 0 && monotonic_ns() < until_ns {
-            if in_flight != self.port.in_flight() {
-                in_flight = self.port.in_flight();
-                // SAFETY: the entry points to no memory.
-                unsafe { self.port.push_uncounted(&all) };
-            }
-            self.port.enter(Wait::No);
-            let mut batch = std::mem::take(&mut self.batch);
-            if !self.port.has_work() {
-                std::thread::sleep(END_PAUSE);
-            }
-            for completion in self.port.reap(&mut batch) {
-                let (tag, flags) = (Tag(completion.user_data()), completion.flags());
-                let uncounted = matches!(
-                    tag.op(),
-                    Some(Op::Ignored | Op::Doorbell | Op::DoorbellSent | Op::HandOver) | None
-                );
-                // An eager send that failed was never counted.
-                let eager = tag.op() == Some(Op::Send) && {
-                    let slot = self.slots.get(tag.index());
-                    slot.is_some_and(|slot| self.sends.end_eager(slot.operation))
-                };
-                if !uncounted && !eager && !cqueue::more(flags) {
-                    self.port.completed();
+        while self.lanes.in_flight() > 0 && monotonic_ns() < until_ns {
+            if in_flight != self.lanes.in_flight() {
+                in_flight = self.lanes.in_flight();
+                for lane in 0..self.lanes.count() {
+                    // SAFETY: the entry points to no memory.
+                    unsafe { self.lanes.at(lane).port.push_uncounted(&all) };
                 }
             }
-            self.batch = batch;
+            self.lanes.run_deferred();
+            self.lanes.enter(Wait::No);
+            if !self.lanes.has_work() {
+                std::thread::sleep(END_PAUSE);
+            }
+            for lane in 0..self.lanes.count() {
+                self.discard(lane);
+            }
         }
-        let clean = self.port.in_flight() == 0;
+        let clean = self.lanes.in_flight() == 0;
         self.table.end(END_PATIENCE);
         if !clean {
             // The kernel may still write there: never give the memory back.
-            log::warn!("shard {}: {} operations did not end", self.id, self.port.in_flight());
+            log::warn!("shard {}: {} operations did not end", self.id, self.lanes.in_flight());
             std::mem::forget(self);
         }
+    }
+
+    /// Takes completions of a lane of which the core is told no more.
+    fn discard(&mut self, lane: usize) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for completion in self.lanes.at(lane).port.reap(&mut batch) {
+            let (tag, flags) = (Tag(completion.user_data()), completion.flags());
+            let uncounted = matches!(
+                tag.op(),
+                Some(Op::Ignored | Op::Doorbell | Op::DoorbellSent | Op::HandOver) | None
+            );
+            // An eager send that failed was never counted.
+            let eager = tag.op() == Some(Op::Send) && {
+                let slot = self.slots.get(tag.index());
+                slot.is_some_and(|slot| self.sends.end_eager(slot.operation))
+            };
+            if !uncounted && !eager && !cqueue::more(flags) {
+                self.lanes.at(lane).port.completed();
+            }
+        }
+        self.batch = batch;
     }
 }

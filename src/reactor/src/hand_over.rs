@@ -81,20 +81,20 @@ impl<C: Core> Driver<C> {
         self.again = true;
         core.detach(id);
         let entry = opcode::MsgRingSendFd::new(
-            types::Fd(self.table.fd(to)),
-            types::Fixed(index),
+            types::Fd(self.table.arrivals_fd(to)),
+            self.lanes.fixed(index),
             types::DestinationSlot::auto_target(),
             Tag::hand_over(token).0,
         )
         .build();
         // SAFETY: the entry points to no memory; the target's ring stays until all shards have ended.
-        unsafe { self.port.push(&entry.user_data(Tag::of(Op::HandOverSent, id).0)) };
+        unsafe { self.lanes.push(index, &entry.user_data(Tag::of(Op::HandOverSent, id).0)) };
     }
 
     /// A descriptor was passed on and our slot is closed; or it was not, and the connection is the shard's again, not
     /// receiving, to be told so and closed.
     pub(crate) fn on_hand_over_sent(&mut self, core: &mut C, tag: Tag, result: i32) {
-        self.port.completed();
+        self.lanes.completed(tag.index());
         let slot =
             self.slots.get(tag.index()).expect("a moved connection keeps its slot until here");
         assert_eq!(slot.phase, Phase::Moved, "a descriptor is passed on once");
@@ -110,15 +110,16 @@ impl<C: Core> Driver<C> {
         }
     }
 
-    /// A descriptor came from another shard. The completion's result is the slot; where none was free the source got
+    /// A descriptor came from another shard. The completion's result is the slot in its
+    /// lane's table; where none was free the source got
     /// the error and nothing comes here.
-    pub(crate) fn on_hand_over(&mut self, core: &mut C, tag: Tag, result: i32) {
-        let Ok(index) = u32::try_from(result) else {
+    pub(crate) fn on_hand_over(&mut self, core: &mut C, lane: usize, tag: Tag, result: i32) {
+        let Ok(slot) = u32::try_from(result) else {
             log::error!("shard {}: a connection did not arrive: errno {}", self.id, -result);
             return;
         };
-        self.reclaim(core, index);
-        self.slots.occupy(index, Phase::Arrived);
+        let index = self.lanes.index(lane, slot);
+        self.occupy(core, index, Phase::Arrived);
         if let Some(id) = core.descriptor_arrived(tag.token(), index) {
             assert_eq!(id.index, index, "a connection's index is its slot");
             self.adopt(id);
@@ -143,7 +144,7 @@ impl<C: Core> Driver<C> {
             .user_data(Tag::new(Op::DoorbellSent, 0, index).0)
             .flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the entry points to no memory.
-        unsafe { self.port.push_uncounted(&entry) };
+        unsafe { self.lanes.main().push_uncounted(&entry) };
     }
 
     /// Ringing failed (only failures complete): the target's completion queue had no room. Try again next tick.

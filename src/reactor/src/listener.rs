@@ -91,16 +91,8 @@ pub fn bind_all(
         .iter()
         .enumerate()
         .map(|(number, listener)| {
-            let address = listener.address;
-            let same = |other: &&ListenerSettings| other.address == address && address.port() != 0;
-            match listeners[..number].iter().find(same) {
-                Some(other) => Err(ListenerError::Twice {
-                    name: listener.name.clone(),
-                    address,
-                    other: other.name.clone(),
-                }),
-                None => Ok((listener, shares_port_with_ipv4(listener, listeners))),
-            }
+            only_one(listeners, number)?;
+            Ok((listener, shares_port_with_ipv4(listener, listeners)))
         })
         .collect::<Result<_, _>>()?;
     for (listener, ipv6_only) in &with_options {
@@ -123,6 +115,16 @@ pub fn bind_all(
     Ok(bound)
 }
 
+/// Whether listener `number` could be bound now; nothing listens at any time.
+///
+/// # Errors
+/// As [`bind_all`].
+pub fn try_bind(listeners: &[ListenerSettings], number: usize) -> Result<(), ListenerError> {
+    only_one(listeners, number)?;
+    let listener = &listeners[number];
+    try_address(listener, shares_port_with_ipv4(listener, listeners))
+}
+
 /// Binds one listener once per shard and listens: for a listener that is started while the broker runs.
 ///
 /// # Errors
@@ -139,6 +141,17 @@ pub fn bind_one(
     let bound =
         |(socket, address)| BoundListener { id, name: listener.name.clone(), address, socket };
     Ok(sockets.into_iter().map(bound).collect())
+}
+
+/// No listener before this one has its address.
+fn only_one(listeners: &[ListenerSettings], number: usize) -> Result<(), ListenerError> {
+    let listener = &listeners[number];
+    let address = listener.address;
+    let same = |other: &&ListenerSettings| other.address == address && address.port() != 0;
+    listeners[..number].iter().find(same).map_or(Ok(()), |other| {
+        let (name, other) = (listener.name.clone(), other.name.clone());
+        Err(ListenerError::Twice { name, address, other })
+    })
 }
 
 /// Whether a listener with an IPv4 address has the port of this IPv6 listener.
@@ -342,8 +355,11 @@ mod tests {
             matches!(&error, ListenerError::InUse { name, address } if name == "second" && *address == taken)
         );
         assert!(error.to_string().contains("listener.tcp.second"), "{error}");
+        let second = [listener("second", &taken.to_string())];
+        assert!(matches!(try_bind(&second, 0), Err(ListenerError::InUse { .. })));
         drop(first);
-        bind_all(&[listener("second", &taken.to_string())], 2).unwrap();
+        try_bind(&second, 0).unwrap();
+        bind_all(&second, 2).unwrap();
     }
 
     #[test]
@@ -351,6 +367,8 @@ mod tests {
         let error =
             bind_all(&[listener("a", "127.0.0.1:7"), listener("b", "127.0.0.1:7")], 1).unwrap_err();
         assert!(matches!(error, ListenerError::Twice { .. }));
+        let same = [listener("a", "127.0.0.1:7"), listener("b", "127.0.0.1:7")];
+        assert!(matches!(try_bind(&same, 1), Err(ListenerError::Twice { .. })));
     }
 
     #[test]

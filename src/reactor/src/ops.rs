@@ -35,6 +35,10 @@ pub(crate) enum Op {
     Wake = 11,
     /// The time of the next deadline has come.
     Timer = 12,
+    /// A socket was put into a lane's table; index: place of the connect.
+    Install = 13,
+    /// A connect; index: slot, generation: place of the connect.
+    Connect = 14,
 }
 
 impl Op {
@@ -54,6 +58,8 @@ impl Op {
             10 => Self::HandOverSent,
             11 => Self::Wake,
             12 => Self::Timer,
+            13 => Self::Install,
+            14 => Self::Connect,
             _ => return None,
         })
     }

@@ -62,15 +62,13 @@ pub(crate) enum Wait {
 /// How often and how long a setup that lacks memory is tried again.
 const SETUP_TRIES: u32 = 20;
 const SETUP_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-/// The smallest submission queue that is tried.
-const SUBMISSION_ENTRIES_LEAST: u32 = 256;
+/// The smallest submission queue that is tried where little memory may be locked.
+pub const SUBMISSION_ENTRIES_LEAST: u32 = 256;
 
 impl Port {
-    /// Makes the ring; the calling thread must be the one that uses it.
-    pub(crate) fn new(settings: &ReactorSettings) -> Result<Self, RingError> {
+    /// Makes the ring with a table of so many entries; the calling thread must be the one that uses it.
+    pub(crate) fn new(settings: &ReactorSettings, table_entries: u32) -> Result<Self, RingError> {
         let ring = Self::build(settings)?;
-        let allowed = descriptors_max();
-        let table_entries = settings.connections_max.unwrap_or(allowed).min(allowed);
         ring.submitter()
             .register_files_sparse(table_entries)
             .map_err(|error| RingError::Table(table_entries, error))?;
@@ -219,6 +217,18 @@ impl Port {
     #[inline]
     pub(crate) fn has_unsubmitted(&self) -> bool {
         self.left_over || !self.spill.is_empty()
+    }
+
+    /// Whether the kernel has put off work until the next enter.
+    #[inline]
+    pub(crate) fn is_deferring(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
+    /// Whether operations wait to be submitted.
+    #[inline]
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.spill.is_empty() || !self.ring.submission().is_empty()
     }
 
     /// Whether the kernel has work that an enter would run, or completions are there.

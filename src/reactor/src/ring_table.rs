@@ -29,6 +29,8 @@ struct Progress {
 #[derive(Debug)]
 pub struct RingTable {
     fds: Box<[AtomicI32]>,
+    /// The ring of each shard whose table new connections go to.
+    arrivals: Box<[AtomicI32]>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -39,6 +41,7 @@ impl RingTable {
     pub fn new(shards: usize) -> Self {
         Self {
             fds: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
+            arrivals: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
             progress: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -64,6 +67,7 @@ impl RingTable {
 
     /// A shard's ring is up.
     pub(crate) fn up(&self, shard: ShardId, fd: RawFd) {
+        self.set_arrivals(shard, fd);
         let before = self.fds[shard.index()].swap(fd, Ordering::Release);
         assert_eq!(before, -1, "a shard has one ring");
         self.lock().up += 1;
@@ -76,7 +80,19 @@ impl RingTable {
         self.changed.notify_all();
     }
 
-    /// The descriptor of a shard's ring.
+    /// Connections of other shards go to this ring of the shard from now on. It stays until all shards have ended.
+    pub(crate) fn set_arrivals(&self, shard: ShardId, fd: RawFd) {
+        self.arrivals[shard.index()].store(fd, Ordering::Release);
+    }
+
+    /// The descriptor of the ring a shard takes connections with.
+    pub(crate) fn arrivals_fd(&self, shard: ShardId) -> RawFd {
+        let fd = self.arrivals[shard.index()].load(Ordering::Acquire);
+        assert!(fd >= 0, "all rings are up before the first tick");
+        fd
+    }
+
+    /// The descriptor of the ring a shard waits in.
     #[inline]
     pub(crate) fn fd(&self, shard: ShardId) -> RawFd {
         let fd = self.fds[shard.index()].load(Ordering::Relaxed);

@@ -113,10 +113,9 @@ impl Sends {
         }
     }
 
-    /// The operation that sends what is left of an entry. It points into the entry's buffers.
-    pub(crate) fn operation(&mut self, number: u32) -> squeue::Entry {
+    /// The operation that sends what is left of an entry on its direct descriptor. It points into the entry's buffers.
+    pub(crate) fn operation(&mut self, number: u32, fd: types::Fixed) -> squeue::Entry {
         let sending = &mut self.entries[number as usize];
-        let fd = types::Fixed(sending.id.index);
         let tag = Tag::of(Op::Send, sending.id);
         let (wait, skip) = if sending.eager {
             (libc::MSG_DONTWAIT, squeue::Flags::SKIP_SUCCESS)

@@ -7,8 +7,12 @@ pub struct ReactorSettings {
     pub submission_entries: u32,
     /// Entries of the completion queue; a power of two, at least the submission queue's. 16 bytes each.
     pub completion_entries: u32,
-    /// Most connections of one shard (entries of its direct descriptor table); `RLIMIT_NOFILE` caps it. None: that limit.
+    /// Most connections of one shard (entries of its direct descriptor tables). None: what `rings_max` tables hold.
     pub connections_max: Option<u32>,
+    /// Most entries of one table; `RLIMIT_NOFILE` caps it. None: that limit.
+    pub table_entries_max: Option<u32>,
+    /// Most rings of one shard, each with its table.
+    pub rings_max: u32,
     /// Receive buffers per shard; a power of two up to 32,768.
     pub buffers: u16,
     /// Size of a receive buffer in bytes.
@@ -39,6 +43,8 @@ impl Default for ReactorSettings {
             submission_entries: 2048,
             completion_entries: 16_384,
             connections_max: None,
+            table_entries_max: None,
+            rings_max: 256,
             buffers: 512,
             buffer_bytes: 8192,
             tick_completions_max: 1024,

@@ -17,6 +17,8 @@ pub(crate) enum Phase {
     /// Nobody's.
     #[default]
     Free,
+    /// Being opened by this side. The core does not know the slot yet.
+    Connecting,
     /// Accepted; the peer's address is being asked for. The shard does not know it yet.
     Naming,
     /// Came from another shard; the shard has not said whose it is.
@@ -121,19 +123,15 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// For a table of so many entries.
-    pub(crate) fn new(entries: u32) -> Self {
-        let mut chunks = Vec::new();
-        chunks.resize_with((entries as usize).div_ceil(CHUNK), || None);
-        Self { chunks }
-    }
-
     /// The slot of a connection that is alive: known under this generation and not being closed for good.
     #[inline]
     pub(crate) fn live(&mut self, id: ConnectionId) -> Option<&mut Slot> {
         let slot = self.get(id.index)?;
         let alive = slot.generation == id.generation & GENERATION_MASK
-            && !matches!(slot.phase, Phase::Free | Phase::Naming | Phase::Arrived | Phase::Closing);
+            && !matches!(
+                slot.phase,
+                Phase::Free | Phase::Connecting | Phase::Naming | Phase::Arrived | Phase::Closing
+            );
         alive.then_some(slot)
     }
 
@@ -149,8 +147,11 @@ impl Slots {
     /// # Panics
     /// If it is in use: the kernel gives out a slot once.
     pub(crate) fn occupy(&mut self, index: u32, phase: Phase) -> &mut Slot {
-        let chunk = self.chunks[index as usize / CHUNK]
-            .get_or_insert_with(|| Box::new([Slot::default(); CHUNK]));
+        let place = index as usize / CHUNK;
+        if place >= self.chunks.len() {
+            self.chunks.resize_with(place + 1, || None);
+        }
+        let chunk = self.chunks[place].get_or_insert_with(|| Box::new([Slot::default(); CHUNK]));
         let slot = &mut chunk[index as usize % CHUNK];
         assert_eq!(slot.phase, Phase::Free, "the kernel gives out a slot once");
         // The generation stays: completions of the last user must not match before the shard has named the new one.
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_found_by_its_generation_only() {
-        let mut slots = Slots::new(3000);
+        let mut slots = Slots::default();
         assert!(slots.live(ConnectionId { index: 2999, generation: 0 }).is_none());
         let slot = slots.occupy(2999, Phase::Naming);
         slot.generation = 7;

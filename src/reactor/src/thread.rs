@@ -220,7 +220,7 @@ async fn serve<C: Core>(
         Err(error) => return table.failed(setup.id, error.to_string()),
     };
     let core = Rc::new(RefCell::new((setup.build)()));
-    table.up(setup.id, driver.port.fd());
+    table.up(setup.id, driver.lanes.main().fd());
     if table.wait_up().is_err() {
         driver.end();
         return;

@@ -42,17 +42,17 @@ impl<C: Core> Driver<C> {
             let entry = opcode::TimeoutUpdate::new(timer, time).flags(types::TimeoutFlags::ABS);
             let entry = entry.build().user_data(Tag::new(Op::Ignored, 0, 0).0);
             // SAFETY: the time is boxed and lives as long as the driver.
-            unsafe { self.port.push_uncounted(&entry.flags(squeue::Flags::SKIP_SUCCESS)) };
+            unsafe { self.lanes.main().push_uncounted(&entry.flags(squeue::Flags::SKIP_SUCCESS)) };
         } else {
             let entry = opcode::Timeout::new(time).flags(types::TimeoutFlags::ABS);
             // SAFETY: as above.
-            unsafe { self.port.push(&entry.build().user_data(timer)) };
+            unsafe { self.lanes.main().push(&entry.build().user_data(timer)) };
         }
     }
 
     /// The standing timeout ended.
     pub(crate) fn on_timer(&mut self) {
-        self.port.completed();
+        self.lanes.main().completed();
         self.timer.ends_ns = None;
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Echoes, small, start, start_at, until};
 use ring::ShardId;
-use ringmq_reactor::{self as reactor, Features, ReactorCounter, ReactorSettings};
+use ringmq_reactor::{self as reactor, Connect, Features, ReactorCounter, ReactorSettings};
 use shard::Effect;
 
 fn connect(echoes: &Echoes) -> TcpStream {
@@ -501,4 +501,129 @@ fn a_shard_that_cannot_start_stops_all() {
     let error = table.wait_up().unwrap_err();
     assert!(error.to_string().contains("CPU 100000"), "{error}");
     threads.into_iter().for_each(reactor::ShardThread::join);
+}
+
+/// Rings with small tables, so that a shard needs many.
+fn narrow(connections: u32) -> ReactorSettings {
+    ReactorSettings {
+        connections_max: Some(connections),
+        table_entries_max: Some(20),
+        accept_backoff_ms: 20,
+        ..small()
+    }
+}
+
+#[test]
+fn a_shard_adds_rings_when_its_tables_fill_up() {
+    for features in [
+        Features::default(),
+        Features { socket_options: true, ..reactor::probe(1).unwrap().features },
+    ] {
+        let echoes = start_at("127.0.0.1:0", &[narrow(200)], false, features);
+        let mut streams: Vec<_> = (0..200)
+            .map(|number| {
+                let mut stream = connect(&echoes);
+                // Waiting for each keeps the shard from being given more than one ring has room for at once.
+                echoed(&mut stream, format!("in {number}").as_bytes());
+                stream
+            })
+            .collect();
+        // Tables of 16, the last of 8.
+        let added = echoes.shards[0].thread.counters.get(ReactorCounter::RingsAdded);
+        assert_eq!(added, 12);
+        for (number, stream) in streams.iter_mut().enumerate() {
+            echoed(stream, format!("again {number}").as_bytes());
+        }
+        // Big transfers at the same time on all of them: sends, held receives, lingering.
+        for stream in &mut streams {
+            stream.write_all(b"\x01BIG 100000\n").unwrap();
+        }
+        for stream in &mut streams {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer == common::text(100_000, 0..=250));
+        }
+        drop(streams);
+        until("all are closed", || echoes.shards[0].seen.closed.load(Relaxed) == 200);
+        // All slots are to be had again, in whichever ring.
+        let second = |_| {
+            let mut stream = connect(&echoes);
+            echoed(&mut stream, b"second");
+            stream
+        };
+        let streams: Vec<_> = (0..200).map(second).collect();
+        drop(streams);
+        assert_eq!(echoes.shards[0].thread.counters.get(ReactorCounter::RingsAdded), added);
+        echoes.stop();
+    }
+}
+
+#[test]
+fn connections_move_into_and_out_of_further_rings() {
+    let echoes = start(&[narrow(100), narrow(100)], true);
+    let mut streams: Vec<_> = (0..90)
+        .map(|_| {
+            let mut stream = connect(&echoes);
+            echoed(&mut stream, b"here");
+            stream
+        })
+        .collect();
+    for round in [1, 0, 1] {
+        for stream in &mut streams {
+            stream.write_all(format!("\x01MOVE {round}\ntail").as_bytes()).unwrap();
+            expect(stream, b"MOVED:tail");
+        }
+    }
+    for shard in &echoes.shards {
+        assert_eq!(shard.thread.counters.get(ReactorCounter::HandOversFailed), 0);
+        assert!(shard.thread.counters.get(ReactorCounter::RingsAdded) >= 5);
+    }
+    echoes.stop();
+}
+
+#[test]
+fn a_core_opens_connections_from_the_addresses_it_wants() {
+    let server = start(&[small()], false);
+    let client = start(&[narrow(100)], false);
+    let to = server.address;
+    let refused = {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        gone.local_addr().unwrap()
+    };
+    client.shards[0].ask(move |echo| {
+        // An echo greets and echoes; two of them go on for ever: the server is told to be quiet.
+        echo.sink = true;
+        for token in 0..90 {
+            let from = format!("127.0.7.{}:0", 1 + token % 9).parse().unwrap();
+            echo.connects.push(Connect { token, from: Some(from), to });
+        }
+        echo.connects.push(Connect { token: 90, from: None, to: refused });
+        let foreign = Some("192.0.2.1:0".parse().unwrap());
+        echo.connects.push(Connect { token: 91, from: foreign, to });
+    });
+    until("all are open", || client.shards[0].ask(|echo| echo.opened.len()) == 92);
+    let mut opened = client.shards[0].ask(|echo| echo.opened.clone());
+    opened.sort_unstable_by_key(|(token, _)| *token);
+    assert!(opened[..90].iter().all(|(_, result)| result.is_ok()), "{opened:?}");
+    assert_eq!(opened[90].1, Err(libc::ECONNREFUSED));
+    assert_eq!(opened[91].1, Err(libc::EADDRNOTAVAIL));
+    let seen = &client.shards[0].seen;
+    until("all greetings are back", || seen.received_bytes.load(Relaxed) == 90 * 5);
+    let mut peers = server.shards[0].ask(|echo| echo.peers.clone());
+    peers.sort_unstable_by_key(std::net::SocketAddr::ip);
+    peers.dedup_by_key(|peer| peer.ip());
+    assert_eq!(peers.len(), 9, "{peers:?}");
+    // The tables are full: 100 and no more.
+    client.shards[0].ask(move |echo| {
+        echo.opened.clear();
+        for token in 0..20 {
+            echo.connects.push(Connect { token, from: None, to });
+        }
+    });
+    until("all have an answer", || client.shards[0].ask(|echo| echo.opened.len()) == 20);
+    let opened = client.shards[0].ask(|echo| echo.opened.clone());
+    let full = opened.iter().filter(|(_, result)| *result == Err(libc::ENFILE)).count();
+    assert_eq!(full, 10, "{opened:?}");
+    client.stop();
+    server.stop();
 }

@@ -115,13 +115,24 @@ io tells of file descriptors; a client connection takes none: ports tells of con
     /// Settings.
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
+    /// Say what on this machine would keep a broker from holding so many clients, and what to do about it.
+    #[command(after_help = "\
+Examples:
+  ringmq doctor                                   # 100000 clients with the default settings
+  ringmq doctor --connections 1000000 --shards 2
+  ringmq doctor --config ringmq.conf --json
+
+One line a check: ok, warn or stop; what was found; what is needed; what to do. It changes nothing. The limits are those of
+this shell, or of the broker that runs on the data folder: a service may have others.
+Exit codes: 0 nothing stops it (there may be warnings), 1 something does, 2 the command line is wrong.")]
+    Doctor(DoctorArgs),
     /// Print the version of this program.
     Version,
 }
 
-/// How a broker is run.
+/// Where the settings of a broker come from.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct RunArgs {
+pub struct SettingArgs {
     /// File of settings, lines of key = value.
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
@@ -131,12 +142,33 @@ pub struct RunArgs {
     /// Number of shards, 1 to 256; one for each CPU the process may use without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: Option<u16>,
+}
+
+/// How a broker is run.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub settings: SettingArgs,
     /// Read the settings, say what is wrong with them, and end.
     #[arg(long)]
     pub check: bool,
     /// Become the leader of a session of its own, for `start`.
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// What `doctor` judges.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Clients the broker is to hold.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub connections: u64,
+    #[command(flatten)]
+    pub settings: SettingArgs,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How an answer is printed.
@@ -328,15 +360,16 @@ impl RunArgs {
     /// The arguments that run a broker the same way from any folder.
     pub fn to_arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
-        if let Some(config) = &self.config {
+        let SettingArgs { config, set, shards } = &self.settings;
+        if let Some(config) = config {
             let absolute = std::path::absolute(config)
                 .map_or_else(|_| config.clone(), |path| path.display().to_string());
             arguments.extend(["--config".to_owned(), absolute]);
         }
-        for (key, value) in &self.set {
+        for (key, value) in set {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
-        if let Some(shards) = self.shards {
+        if let Some(shards) = shards {
             arguments.extend(["--shards".to_owned(), shards.to_string()]);
         }
         arguments
@@ -381,7 +414,7 @@ mod tests {
             panic!("start")
         };
         assert_eq!(run, again);
-        assert_eq!(run.set[0], ("node.name".to_owned(), "a=b".to_owned()));
+        assert_eq!(run.settings.set[0], ("node.name".to_owned(), "a=b".to_owned()));
     }
 
     #[test]
@@ -396,6 +429,9 @@ mod tests {
             "ringmq sessions list some",
             "ringmq subscriptions add c t 3",
             "ringmq clients show",
+            "ringmq doctor --connections 0",
+            "ringmq doctor --connections many",
+            "ringmq doctor --check",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -17,7 +17,7 @@ use node::{Node, NodeError};
 use thiserror::Error;
 
 use crate::ERROR_PREFIX;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, SettingArgs};
 use crate::notify;
 
 /// Time an orderly end may take in all.
@@ -45,13 +45,13 @@ pub enum ConsoleError {
 /// [`ConfigError`].
 pub fn settings(
     folder: &DataFolder,
-    run: &RunArgs,
+    sources: &SettingArgs,
 ) -> Result<(Settings, Vec<Warning>), ConfigError> {
-    let mut set = run.set.clone();
-    if let Some(shards) = run.shards {
+    let mut set = sources.set.clone();
+    if let Some(shards) = sources.shards {
         set.push(("node.shards".to_owned(), shards.to_string()));
     }
-    let file = run.config.as_ref().map(PathBuf::from);
+    let file = sources.config.as_ref().map(PathBuf::from);
     let mut request = LoadRequest::with_process_environment(file, set);
     let other = |entry: &config::Entry| {
         entry.origin != Origin::Default
@@ -81,7 +81,7 @@ pub fn run(folder: &DataFolder, run: &RunArgs) -> Result<(), ConsoleError> {
         // Fails only for a leader of a group; then there is no terminal to leave either.
         let _ = nix::unistd::setsid();
     }
-    let (settings, warnings) = settings(folder, run)?;
+    let (settings, warnings) = settings(folder, &run.settings)?;
     if run.check {
         node::load_acl(&settings).map_err(NodeError::from)?;
         for warning in warnings {

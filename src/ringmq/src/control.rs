@@ -86,7 +86,7 @@ pub fn start(folder: &DataFolder, run: &RunArgs) -> Result<(), ControlError> {
     if folder.is_taken() {
         return Err(ControlError::AlreadyRunning(node_name(folder)));
     }
-    let (_, warnings) = console::settings(folder, run)?;
+    let (_, warnings) = console::settings(folder, &run.settings)?;
     for warning in warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
@@ -198,7 +198,7 @@ pub fn restart(folder: &DataFolder) -> Result<(), ControlError> {
         Ok(_) => return Err(ControlError::BadLaunch("it is no start".to_owned())),
         Err(error) => return Err(ControlError::BadLaunch(error.to_string())),
     };
-    console::settings(folder, &run)?;
+    console::settings(folder, &run.settings)?;
     if folder.is_taken() {
         stop(folder)?;
     }

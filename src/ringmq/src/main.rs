@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod console;
 mod control;
+mod doctor;
 mod notify;
 mod query;
 mod show;
@@ -21,6 +22,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use crate::client::ClientError;
 use crate::control::ControlError;
+use crate::doctor::DoctorError;
 
 /// The shards make and drop many small things; the system's allocator would hand memory back late and share locks.
 #[global_allocator]
@@ -76,6 +78,17 @@ fn perform(cli: Cli) -> u8 {
         Command::Vm { part, output } => answered(&folder, query::vm(&folder, part, output)),
         Command::Acl(command) => answered(&folder, query::acl(&folder, &command)),
         Command::Config(command) => answered(&folder, query::config(&folder, &command)),
+        Command::Doctor(arguments) => match doctor::run(&folder, &arguments) {
+            Ok(holds) => {
+                if holds {
+                    OK
+                } else {
+                    FAILED
+                }
+            }
+            Err(DoctorError::Output(error)) => output_failed(&error),
+            Err(error) => fail(&error.to_string()),
+        },
         Command::Version => {
             let _ = writeln!(io::stdout(), "ringmq {}", env!("CARGO_PKG_VERSION"));
             OK

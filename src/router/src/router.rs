@@ -368,7 +368,9 @@ impl Router {
 
     #[inline]
     fn match_wildcards(&self, topic: &str, first: Option<FilterId>, out: &mut Matches) {
-        let matching = |id: &FilterId| topic::matches(self.filters[*id].text.as_str(), topic);
+        let matching = |id: &FilterId| {
+            topic::matches_bytes(self.filters[*id].text.as_bytes(), topic.as_bytes())
+        };
         out.filters.extend(self.chain(first).filter(matching));
     }
 

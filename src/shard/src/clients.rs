@@ -283,7 +283,8 @@ impl Clients {
         let qos = delivery.qos;
         let owner = self.sessions.session_mut(session.0).expect("the caller looked");
         let pushed = owner.enqueue(delivery, priority, limits);
-        if owner.mqueue_len() == 1 {
+        let length = owner.mqueue_len();
+        if length == 1 || length == self.alarm_length() {
             self.gauge_session(session);
         }
         match pushed {
@@ -297,6 +298,21 @@ impl Clients {
                 Delivered::Dropped
             }
         }
+    }
+
+    /// The length of a queue that is above the high watermark, if it only just is (SEED-SESS-10). Queues without a limit
+    /// have no watermarks.
+    pub fn alarm_length(&self) -> usize {
+        let mqueue = &self.settings.mqueue;
+        let above =
+            mqueue.max_length as usize * usize::from(mqueue.high_watermark_percent) / 100 + 1;
+        if mqueue.max_length == 0 { usize::MAX } else { above }
+    }
+
+    /// The length below which the alarm is cleared.
+    pub fn clear_length(&self) -> usize {
+        let mqueue = &self.settings.mqueue;
+        (mqueue.max_length as usize * usize::from(mqueue.low_watermark_percent)).div_ceil(100)
     }
 
     fn priority(&self, topic: &str) -> u8 {

@@ -376,11 +376,36 @@ impl Clients {
 
     /// Counts a session among those that outlive their connection, and among those with messages that wait, if it is one.
     pub fn gauge_session(&mut self, id: SessionId) {
+        let (raise, clear) = (self.alarm_length(), self.clear_length());
         let Some(slot) = self.sessions.slot_mut(id.0) else { return };
         let session = slot.session.as_ref().expect("the slot is in use");
-        let (persistent, queue) = (!session.is_transient(), session.mqueue_len() > 0);
+        let (persistent, length) = (!session.is_transient(), session.mqueue_len());
+        let (queue, was_alarm) = (length > 0, slot.counted_alarm);
+        // Between the watermarks it stays as it was (SEED-SESS-10).
+        let alarm = length >= raise || (was_alarm && length > 0 && length >= clear);
         change(&self.metrics, Gauge::PersistentSessions, &mut slot.counted_persistent, persistent);
         change(&self.metrics, Gauge::Queues, &mut slot.counted_queue, queue);
+        change(&self.metrics, Gauge::QueueAlarms, &mut slot.counted_alarm, alarm);
+        if alarm != was_alarm {
+            self.tell_queue_alarm(id, alarm);
+        }
+    }
+
+    /// Says that the first queue of this shard has passed the high watermark, or that none is left.
+    fn tell_queue_alarm(&self, id: SessionId, raised: bool) {
+        let count = self.metrics.count(Gauge::QueueAlarms);
+        let Some(session) = self.sessions.session(id.0) else { return };
+        match (raised, count) {
+            (true, 1) => log::warn!(
+                "alarm queue_high_watermark raised: the queue of client '{}' has {} of {} messages; further clients are \
+                 counted in alarms/queue_high_watermark only",
+                session.client_id,
+                session.mqueue_len(),
+                self.settings.mqueue.max_length
+            ),
+            (false, 0) => log::info!("alarm queue_high_watermark cleared"),
+            _ => {}
+        }
     }
 
     /// Counts a session no more.
@@ -388,6 +413,7 @@ impl Clients {
         let Some(slot) = self.sessions.slot_mut(id.0) else { return };
         change(&self.metrics, Gauge::PersistentSessions, &mut slot.counted_persistent, false);
         change(&self.metrics, Gauge::Queues, &mut slot.counted_queue, false);
+        change(&self.metrics, Gauge::QueueAlarms, &mut slot.counted_alarm, false);
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct SessionSlot {
     pub counted_persistent: bool,
     /// Counted as a session with messages that wait.
     pub counted_queue: bool,
+    /// Counted among the queues above the watermark.
+    pub counted_alarm: bool,
     /// When the connection ended, on the monotonic clock; of no meaning while there is one.
     pub offline_since_ms: u64,
 }

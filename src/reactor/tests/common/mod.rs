@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use ring::{Endpoint, Mesh, ShardId};
 use ringmq_reactor::{
-    self as reactor, Core, Features, Reactor, ReactorSettings, ReactorSetup, RingTable,
+    self as reactor, Connect, Core, Features, Reactor, ReactorSettings, ReactorSetup, RingTable,
     ShardThread, bind_all,
 };
 use shard::{CloseMode, ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
@@ -77,6 +77,9 @@ pub struct Echo {
     /// Takes what comes and says nothing.
     pub sink: bool,
     /// Run at the end of the tick in which something came from that shard.
+    /// Connections to be opened, and what became of those that were: token, slot or errno.
+    pub connects: Vec<Connect>,
+    pub opened: Vec<(u64, Result<u32, i32>)>,
     pub on_doorbell: Option<Box<dyn FnMut() + Send>>,
     tick: u64,
 }
@@ -99,6 +102,8 @@ impl Echo {
             stopping: false,
             stopped: false,
             sink: false,
+            connects: Vec::new(),
+            opened: Vec::new(),
             on_doorbell: None,
             tick: 0,
         }
@@ -204,6 +209,22 @@ impl Core for Echo {
         self.peers.push(peer);
         self.effects.push(Effect::StartReceive(id));
         id
+    }
+
+    fn next_connect(&mut self) -> Option<Connect> {
+        self.connects.pop()
+    }
+
+    fn connected(&mut self, token: u64, index: u32) -> ConnectionId {
+        let id = self.open(index);
+        self.opened.push((token, Ok(index)));
+        self.effects.push(Effect::StartReceive(id));
+        self.queue(id, b"hello");
+        id
+    }
+
+    fn connect_failed(&mut self, token: u64, errno: i32) {
+        self.opened.push((token, Err(errno)));
     }
 
     fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
@@ -352,7 +373,10 @@ impl Core for Echo {
     }
 
     fn prepare_park(&mut self) -> bool {
-        self.effects.is_empty() && self.dirty.is_empty() && self.endpoint.prepare_park()
+        self.effects.is_empty()
+            && self.dirty.is_empty()
+            && self.connects.is_empty()
+            && self.endpoint.prepare_park()
     }
 
     fn unpark(&mut self) {
