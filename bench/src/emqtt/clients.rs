@@ -214,7 +214,12 @@ impl Clients {
         }
     }
 
-    fn on_connack(&mut self, net: &mut Net, client: u32, frame: &Frame<'_>) -> Result<(), Malformed> {
+    fn on_connack(
+        &mut self,
+        net: &mut Net,
+        client: u32,
+        frame: &Frame<'_>,
+    ) -> Result<(), Malformed> {
         if self.client(client).phase != Phase::AwaitConnAck {
             return Err(Malformed);
         }
@@ -291,7 +296,12 @@ impl Clients {
         }
     }
 
-    fn on_suback(&mut self, net: &mut Net, client: u32, frame: &Frame<'_>) -> Result<(), Malformed> {
+    fn on_suback(
+        &mut self,
+        net: &mut Net,
+        client: u32,
+        frame: &Frame<'_>,
+    ) -> Result<(), Malformed> {
         if self.client(client).phase != Phase::AwaitSubAck {
             return Err(Malformed);
         }
@@ -465,7 +475,12 @@ impl Clients {
 
     // ---- packets and time
 
-    fn on_packet(&mut self, net: &mut Net, client: u32, frame: &Frame<'_>) -> Result<(), Malformed> {
+    fn on_packet(
+        &mut self,
+        net: &mut Net,
+        client: u32,
+        frame: &Frame<'_>,
+    ) -> Result<(), Malformed> {
         match frame.first >> 4 {
             3 => {
                 let session = self.session(client);
@@ -539,7 +554,8 @@ impl Clients {
             Phase::AwaitSubAck => {
                 net.close(client, CloseMode::Now);
                 self.ctx.count(Counter::SubFail);
-                self.ctx.say(Kind::SubscribeError, client, || "subscribe error - timeout".to_owned());
+                self.ctx
+                    .say(Kind::SubscribeError, client, || "subscribe error - timeout".to_owned());
                 self.lost(net, client);
             }
             _ => {}

@@ -246,7 +246,9 @@ impl Config {
 /// TLS and WebSocket come with the broker's; QUIC does not.
 fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
     if args.quic != "false" || args.load_qst.is_some() {
-        return Err(bad("--quic, --load-qst: QUIC is not offered, neither by the broker nor by this tool"));
+        return Err(bad(
+            "--quic, --load-qst: QUIC is not offered, neither by the broker nor by this tool",
+        ));
     }
     let tls = [
         ("--ssl", args.ssl),
@@ -263,7 +265,9 @@ fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
         None => Ok(()),
         Some((name, _)) => {
             let what = if name == "--ws" { "WebSocket" } else { "TLS" };
-            Err(bad(format!("{name}: {what} clients are not in this version yet, as the broker has no {what} listener")))
+            Err(bad(format!(
+                "{name}: {what} clients are not in this version yet, as the broker has no {what} listener"
+            )))
         }
     }
 }
@@ -272,8 +276,9 @@ fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
     if text.is_empty() || text.len() > 60_000 {
         return Err(bad("a topic has 1 to 60000 bytes"));
     }
-    TopicTemplate::parse(text)
-        .map_err(|variable| bad(format!("{:?} in topic {text:?}: %rand_N takes a number", variable.0)))
+    TopicTemplate::parse(text).map_err(|variable| {
+        bad(format!("{:?} in topic {text:?}: %rand_N takes a number", variable.0))
+    })
 }
 
 fn publishing(args: &PubArgs) -> Result<Publishing, BenchError> {

@@ -117,14 +117,20 @@ pub enum Timing {
 const SHORT_MS: &[u64] = &[1, 3, 5, 10, 20, 50, 100, 200, 500, 1000];
 const LONG_MS: &[u64] = &[1, 10, 25, 50, 100, 200, 300, 500, 750, 1000];
 const END_TO_END_MS: &[u64] = &[
-    1, 5, 10, 25, 50, 100, 500, 1000, 2000, 3000, 4000, 5000, 7500, 10_000, 15_000, 20_000, 25_000, 30_000,
+    1, 5, 10, 25, 50, 100, 500, 1000, 2000, 3000, 4000, 5000, 7500, 10_000, 15_000, 20_000, 25_000,
+    30_000,
 ];
 const BOUNDS_MAX: usize = END_TO_END_MS.len();
 
 impl Timing {
     /// All.
-    pub const ALL: [Timing; 5] =
-        [Timing::TcpHandshake, Timing::Handshake, Timing::Connect, Timing::Subscribe, Timing::EndToEnd];
+    pub const ALL: [Timing; 5] = [
+        Timing::TcpHandshake,
+        Timing::Handshake,
+        Timing::Connect,
+        Timing::Subscribe,
+        Timing::EndToEnd,
+    ];
 
     /// The Prometheus name.
     pub fn name(self) -> &'static str {

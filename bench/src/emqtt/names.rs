@@ -31,15 +31,21 @@ pub enum ClientIds {
 
 impl ClientIds {
     /// The rule for these options.
-    pub fn new(prefix: Option<&str>, is_short: bool, kind: &str, host: &str, seed: u64) -> ClientIds {
+    pub fn new(
+        prefix: Option<&str>,
+        is_short: bool,
+        kind: &str,
+        host: &str,
+        seed: u64,
+    ) -> ClientIds {
         match (prefix, is_short) {
             (prefix, true) => ClientIds::Short { prefix: prefix.unwrap_or_default().to_owned() },
-            (Some(prefix), false) => ClientIds::Prefixed { begin: format!("{prefix}_bench_{kind}_") },
-            (None, false) => ClientIds::Random {
-                host: host.to_owned(),
-                middle: format!("_bench_{kind}_"),
-                seed,
-            },
+            (Some(prefix), false) => {
+                ClientIds::Prefixed { begin: format!("{prefix}_bench_{kind}_") }
+            }
+            (None, false) => {
+                ClientIds::Random { host: host.to_owned(), middle: format!("_bench_{kind}_"), seed }
+            }
         }
     }
 
@@ -131,7 +137,8 @@ mod tests {
         assert_eq!(name("%i", 7), "7");
         assert_eq!(name("u%i", 7), "u%i");
         assert_eq!(name("%rand_x", 7), "%rand_x");
-        let numbers: Vec<u64> = (0..100).map(|client| name("%rand_4", client).parse().expect("a number")).collect();
+        let numbers: Vec<u64> =
+            (0..100).map(|client| name("%rand_4", client).parse().expect("a number")).collect();
         assert!(numbers.iter().all(|number| (1..=4).contains(number)));
         assert!((1..=4).all(|number| numbers.contains(&number)));
     }

@@ -304,8 +304,14 @@ mod tests {
         for version in [3, 4, 5] {
             for (qos, len) in [(0u8, 0usize), (1, 100), (2, 200), (1, 20_000), (0, 3_000_000)] {
                 let payload = vec![7; len];
-                let packet =
-                    Publish { version, qos, retain: true, packet_id: 513, topic: b"a/b", payload: &payload };
+                let packet = Publish {
+                    version,
+                    qos,
+                    retain: true,
+                    packet_id: 513,
+                    topic: b"a/b",
+                    payload: &payload,
+                };
                 let mut out = Vec::new();
                 packet.write(&mut out);
                 assert_eq!(out.len(), packet.len());
@@ -313,7 +319,10 @@ mod tests {
                 let incoming = publish(&frame(&out), version).expect("well formed");
                 assert_eq!(incoming.topic, b"a/b");
                 assert_eq!(incoming.payload, payload);
-                assert_eq!((incoming.qos, incoming.packet_id), (qos, if qos > 0 { 513 } else { 0 }));
+                assert_eq!(
+                    (incoming.qos, incoming.packet_id),
+                    (qos, if qos > 0 { 513 } else { 0 })
+                );
             }
         }
     }
@@ -355,7 +364,10 @@ mod tests {
     #[test]
     fn acknowledgements_may_leave_out_the_code() {
         assert_eq!(acknowledgement(&frame(b"\x40\x02\x01\x02")).expect("well formed"), (258, 0));
-        assert_eq!(acknowledgement(&frame(b"\x40\x03\x01\x02\x10")).expect("well formed"), (258, 16));
+        assert_eq!(
+            acknowledgement(&frame(b"\x40\x03\x01\x02\x10")).expect("well formed"),
+            (258, 16)
+        );
         assert!(acknowledgement(&frame(b"\x40\x01\x01")).is_err());
     }
 }

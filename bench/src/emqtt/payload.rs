@@ -85,7 +85,11 @@ impl PayloadTemplate {
 
     /// The text of a JSON value: `timestamp` in it is a mark that stands for the time in units of so many nanoseconds,
     /// `rendered` one that stands for a text with variables.
-    pub fn json(text: &str, timestamp: Option<(&str, u64)>, rendered: Option<(&str, &str)>) -> PayloadTemplate {
+    pub fn json(
+        text: &str,
+        timestamp: Option<(&str, u64)>,
+        rendered: Option<(&str, &str)>,
+    ) -> PayloadTemplate {
         let mut parts = vec![Part::Text(text.as_bytes().to_vec())];
         if let Some((mark, unit_ns)) = timestamp {
             put_in(&mut parts, mark, vec![Part::Variable(Variable::Timestamp(unit_ns))]);

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{ThreadStats, Counter, Timing, Totals};
+use super::counters::{Counter, ThreadStats, Timing, Totals};
 use crate::error::BenchError;
 
 /// A client of the endpoint has this long for each read and write.

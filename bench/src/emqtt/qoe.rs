@@ -126,7 +126,8 @@ mod tests {
         let lines = summary(&rows);
         assert_eq!(lines[1], "handshake, avg: 50.5ms, P95: 95ms, Max: 100ms");
         assert_eq!(lines.len(), 2, "nobody subscribed");
-        let one = [Row { index: 0, times: Times { connect_ns: Some(23_000_400), ..Times::default() } }];
+        let one =
+            [Row { index: 0, times: Times { connect_ns: Some(23_000_400), ..Times::default() } }];
         assert_eq!(summary(&one), ["connect, avg: 23.0ms, P95: 23ms, Max: 23ms"]);
     }
 }

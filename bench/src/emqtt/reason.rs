@@ -94,7 +94,9 @@ pub fn remedy(errno: i32) -> Option<&'static str> {
         libc::EMFILE | libc::ENFILE => {
             Some("the limit of open files is reached: raise `ulimit -n` and fs.file-max")
         }
-        libc::ENOMEM | libc::ENOBUFS => Some("the kernel has no memory for more sockets (net.ipv4.tcp_mem)"),
+        libc::ENOMEM | libc::ENOBUFS => {
+            Some("the kernel has no memory for more sockets (net.ipv4.tcp_mem)")
+        }
         _ => None,
     }
 }

@@ -11,8 +11,8 @@ use super::context::{Context, Shared};
 use super::counters::{Counter, ThreadStats, Totals};
 use super::lines::Lines;
 use super::output::{self, Output};
-use super::qoe::{self, Log, Row};
 use super::prometheus;
+use super::qoe::{self, Log, Row};
 use crate::engine::{Fleet, FleetSetup};
 use crate::error::BenchError;
 use crate::sys;
@@ -38,10 +38,8 @@ pub fn run(config: Config) -> Result<(), BenchError> {
     // Before there are threads: only this one waits for them.
     let signals = Signals::block().map_err(BenchError::io("cannot block signals"))?;
     sys::sharpen_timers().map_err(BenchError::io("cannot set the timer slack"))?;
-    reactor::raise_open_files();
     let log = config.qoe_log.as_deref().map(Log::create).transpose()?;
-    let threads: Vec<Arc<ThreadStats>> =
-        (0..config.threads).map(|_| Arc::default()).collect();
+    let threads: Vec<Arc<ThreadStats>> = (0..config.threads).map(|_| Arc::default()).collect();
     if let Some(address) = config.rest_api {
         prometheus::serve(address, threads.clone())?;
     }

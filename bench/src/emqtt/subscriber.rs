@@ -9,8 +9,8 @@ use super::headers::Headers;
 use super::lines::Kind;
 use super::packets;
 use crate::engine::Net;
-use crate::wire::{self, Frame, Malformed};
 use crate::sys;
+use crate::wire::{self, Frame, Malformed};
 
 /// What the clients of a thread have received.
 #[derive(Debug)]

@@ -146,22 +146,26 @@ mod tests {
 
     #[test]
     fn random_levels_are_between_1_and_n() {
-        let seen: std::collections::BTreeSet<String> = (0..1).flat_map(|_| {
-            let template = TopicTemplate::parse("%rand_3").expect("valid");
-            let mut random = Random::new(9);
-            (0..200).map(move |_| {
-                let mut out = Vec::new();
-                let mut values = Values {
-                    username: b"",
-                    client_id: b"",
-                    client_number: 0,
-                    message_number: 0,
-                    random: &mut random,
-                };
-                template.write(&mut out, &mut values);
-                String::from_utf8(out).expect("text")
-            }).collect::<Vec<_>>()
-        }).collect();
+        let seen: std::collections::BTreeSet<String> = (0..1)
+            .flat_map(|_| {
+                let template = TopicTemplate::parse("%rand_3").expect("valid");
+                let mut random = Random::new(9);
+                (0..200)
+                    .map(move |_| {
+                        let mut out = Vec::new();
+                        let mut values = Values {
+                            username: b"",
+                            client_id: b"",
+                            client_number: 0,
+                            message_number: 0,
+                            random: &mut random,
+                        };
+                        template.write(&mut out, &mut values);
+                        String::from_utf8(out).expect("text")
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["1", "2", "3"]);
         assert_eq!(
             TopicTemplate::parse("a/%rand_x").unwrap_err(),

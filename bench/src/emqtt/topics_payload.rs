@@ -26,14 +26,17 @@ pub fn read(path: &Path) -> Result<Vec<StreamSpec>, String> {
 /// Reads the text of such a file.
 pub fn parse(text: &str) -> Result<Vec<StreamSpec>, String> {
     let file: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let topics = file.get("topics").and_then(Value::as_array).ok_or("there is no list \"topics\"")?;
+    let topics =
+        file.get("topics").and_then(Value::as_array).ok_or("there is no list \"topics\"")?;
     if topics.is_empty() || topics.len() > TOPICS_MAX {
         return Err(format!("\"topics\" has 1 to {TOPICS_MAX} entries, not {}", topics.len()));
     }
     topics
         .iter()
         .enumerate()
-        .map(|(index, topic)| stream(topic).map_err(|reason| format!("topic {}: {reason}", index + 1)))
+        .map(|(index, topic)| {
+            stream(topic).map_err(|reason| format!("topic {}: {reason}", index + 1))
+        })
         .collect()
 }
 
@@ -46,14 +49,17 @@ fn stream(topic: &Value) -> Result<StreamSpec, String> {
         Some(value) => value.as_u64(),
         None => None,
     };
-    let interval_ms: u64 = interval_ms.ok_or("\"interval_ms\" is to be a number of milliseconds")?;
+    let interval_ms: u64 =
+        interval_ms.ok_or("\"interval_ms\" is to be a number of milliseconds")?;
     let qos = match topic.get("QoS").map_or(Some(0), Value::as_u64) {
         Some(qos @ 0..=2) => u8::try_from(qos).expect("at most 2"),
         _ => return Err("\"QoS\" is 0, 1 or 2".to_owned()),
     };
     match topic.get("payload_encoding").map_or(Some("json"), Value::as_str) {
         Some("json") => {}
-        Some("eterm") => return Err("\"payload_encoding\": \"eterm\" needs Erlang; use json".to_owned()),
+        Some("eterm") => {
+            return Err("\"payload_encoding\": \"eterm\" needs Erlang; use json".to_owned());
+        }
         _ => return Err("\"payload_encoding\" is json".to_owned()),
     }
     if topic.get("stream").is_some_and(|stream| stream.as_u64() != Some(0)) {
@@ -83,18 +89,24 @@ fn payload(topic: &Value) -> Result<Payload, String> {
         }),
         Some(_) => return Err("\"inject_timestamp\" is a boolean or a unit".to_owned()),
     };
-    let rendered = match topic.get("render").map(|field| field.as_str().ok_or("\"render\" names a field")) {
-        None => None,
-        Some(field) => {
-            let field = field?;
-            let value = payload.get_mut(field).ok_or(format!("the payload has no field {field:?} to render"))?;
-            let text = value.as_str().ok_or(format!("the field {field:?} to render is no text"))?.to_owned();
-            *value = Value::String(FIELD_MARK.to_owned());
-            // As it stands in JSON, without the quotes.
-            let text = Value::String(text).to_string();
-            Some(text[1..text.len() - 1].to_owned())
-        }
-    };
+    let rendered =
+        match topic.get("render").map(|field| field.as_str().ok_or("\"render\" names a field")) {
+            None => None,
+            Some(field) => {
+                let field = field?;
+                let value = payload
+                    .get_mut(field)
+                    .ok_or(format!("the payload has no field {field:?} to render"))?;
+                let text = value
+                    .as_str()
+                    .ok_or(format!("the field {field:?} to render is no text"))?
+                    .to_owned();
+                *value = Value::String(FIELD_MARK.to_owned());
+                // As it stands in JSON, without the quotes.
+                let text = Value::String(text).to_string();
+                Some(text[1..text.len() - 1].to_owned())
+            }
+        };
     if unit_ns.is_some() {
         let object = payload.as_object_mut().ok_or("a payload with a timestamp is an object")?;
         object.insert("timestamp".to_owned(), Value::String(TIME_MARK.to_owned()));
@@ -166,7 +178,10 @@ mod tests {
             (r#"{"topics":[{"name":"a","interval_ms":"1","QoS":3}]}"#, "QoS"),
             (r#"{"topics":[{"name":"a","interval_ms":"1","payload_encoding":"eterm"}]}"#, "Erlang"),
             (r#"{"topics":[{"name":"a","interval_ms":"1","stream":2}]}"#, "QUIC"),
-            (r#"{"topics":[{"name":"a","interval_ms":"1","render":"f","payload":{}}]}"#, "no field"),
+            (
+                r#"{"topics":[{"name":"a","interval_ms":"1","render":"f","payload":{}}]}"#,
+                "no field",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");

@@ -170,7 +170,10 @@ impl Net {
     /// The client whose connection this is.
     #[inline]
     pub(super) fn client(&mut self, id: ConnectionId) -> Option<u32> {
-        self.connections.get(id).map(|connection| connection.client).filter(|client| *client != NONE)
+        self.connections
+            .get(id)
+            .map(|connection| connection.client)
+            .filter(|client| *client != NONE)
     }
 
     pub(super) fn next_to_open(&mut self) -> Option<u32> {

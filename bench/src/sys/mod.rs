@@ -5,7 +5,6 @@ pub mod epoll;
 pub mod process;
 pub mod ring;
 pub mod signals;
-pub mod standin;
 
 use std::io;
 use std::mem;
