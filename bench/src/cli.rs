@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
 use crate::plan::{Load, Shape};
 use crate::run::Course;
@@ -26,6 +27,12 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Connect clients and keep them, as emqtt_bench does
+    Conn(Box<ConnArgs>),
+    /// Connect clients that subscribe, and count what comes, as emqtt_bench does
+    Sub(Box<SubArgs>),
+    /// Connect clients that publish, as emqtt_bench does
+    Pub(Box<PubArgs>),
     /// Run one scenario against a broker (or, `echo`, against an echo-server)
     Scenario(Box<ScenarioArgs>),
     /// Serve bare TCP echo on one thread: what the kernel itself costs
@@ -385,7 +392,7 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
 }
 
 /// `a-b` and lists of both.
-fn parse_sources(text: &str) -> Result<Vec<Ipv4Addr>, BenchError> {
+pub fn parse_sources(text: &str) -> Result<Vec<Ipv4Addr>, BenchError> {
     let bad =
         || BenchError::Option(format!("--ifaddr takes A, A-B or a list of them, not {text:?}"));
     let parse = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| bad());

@@ -1,5 +1,6 @@
 //! What can stop a run. A single failing client never does: it is counted by reason instead.
 
+use crate::engine::FleetError;
 use std::io;
 use std::path::PathBuf;
 
@@ -75,6 +76,13 @@ pub enum BenchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// no client is left; {reasons}
+    NoClientLeft {
+        /// What was counted, as text.
+        reasons: String,
+    },
+    /// {0}
+    Threads(#[from] FleetError),
     /// a generator thread ended early; this is a bug of ringmq-bench
     Thread,
 }

@@ -4,6 +4,7 @@
 pub mod epoll;
 pub mod process;
 pub mod ring;
+pub mod signals;
 
 use std::io;
 use std::mem;
@@ -17,6 +18,26 @@ pub fn now_ns() -> u64 {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds of the monotonic clock, the one of the reactor's deadlines.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds since the Unix epoch.
+#[inline]
+pub fn unix_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+#[inline]
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives through the call; the clocks used exist on every kernel, so the call does not fail.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -119,6 +140,13 @@ pub fn sharpen_timers() -> io::Result<()> {
     let slack_ns: libc::c_ulong = 1;
     // SAFETY: PR_SET_TIMERSLACK takes one integer.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) }).map(drop)
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
 /// Raises the soft limit of open files to the hard limit and returns it.
