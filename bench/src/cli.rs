@@ -1,11 +1,14 @@
 //! The command line.
 
 use crate::cases::{Case, Rate};
+use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
+use crate::million::MillionArgs;
 use crate::names::PREFIX_LEN_MAX;
 use crate::plan::{Counts, Load, Plan, Shape};
 use crate::run::Course;
 use crate::sources;
+pub use crate::sources::parse as parse_sources;
 use crate::wire::{STAMP_LEN, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -29,8 +32,16 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Connect clients and keep them, as emqtt_bench does
+    Conn(Box<ConnArgs>),
+    /// Connect clients that subscribe, and count what comes, as emqtt_bench does
+    Sub(Box<SubArgs>),
+    /// Connect clients that publish, as emqtt_bench does
+    Pub(Box<PubArgs>),
     /// Run one scenario against a broker (or, `echo`, against an echo-server)
     Scenario(Box<ScenarioArgs>),
+    /// Hold a million clients: connect, measure, ping, publish, storm; an error if anything is lost
+    Million(Box<MillionArgs>),
     /// Serve bare TCP echo on one thread: what the kernel itself costs
     EchoServer(EchoArgs),
     /// One table from the JSON files of several runs
@@ -470,7 +481,7 @@ pub fn seconds(name: &str, value: f64) -> Result<Duration, BenchError> {
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
+pub fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|source| BenchError::Resolve { host: host.to_owned(), source })?;

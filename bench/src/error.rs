@@ -1,5 +1,6 @@
 //! What can stop a run. A single failing client never does: it is counted by reason instead.
 
+use crate::engine::FleetError;
 use std::io;
 use std::path::PathBuf;
 
@@ -66,6 +67,10 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// the threads could not be started: {0}
+    Fleet(String),
+    /// not all is well: {0}
+    Lost(String),
     /// no result has a figure to chart: run the scenarios with --broker-pid
     NothingToChart,
     /// {what}: {source}
@@ -75,8 +80,15 @@ pub enum BenchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// no client is left; {reasons}
+    NoClientLeft {
+        /// What was counted, as text.
+        reasons: String,
+    },
     /// {0}
-    Start(#[from] crate::engine::FleetError),
+    Threads(#[from] FleetError),
+    /// a generator thread ended early; this is a bug of ringmq-bench
+    Thread,
 }
 
 impl BenchError {

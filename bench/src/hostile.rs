@@ -78,8 +78,6 @@ pub fn run(
     let report = generator.stop();
     let mut value = led?;
     let p99 = |slot: usize| float(report.latency[slot].value_at_percentile(99.0));
-    let failures: serde_json::Map<String, Value> =
-        shared.failures().iter().map(|(why, count)| (why.text(), json!(count))).collect();
     value["machine"] = report::machine();
     value["options"] = report::options(plan, load, course);
     value["probe_alone_us"] = report::latency(&report.latency[1]);
@@ -88,7 +86,7 @@ pub fn run(
         "p99_ratio": if p99(1) > 0.0 { json!(round(p99(2) / p99(1), 3)) } else { Value::Null },
         "sent": shared.sum(|c| &c.sent),
         "delivered": shared.sum(|c| &c.delivered),
-        "failures": failures,
+        "failures": shared.failures_by_text(),
     });
     Ok(value)
 }
@@ -112,7 +110,7 @@ fn lead(
     let shared = Arc::clone(&generator.shared);
     if shared.sum(|c| &c.failed) > 0 || generator.ready() == 0 {
         let (ready, total) = (generator.ready(), 1.max(generator.ready()));
-        let reasons = format!("the probe could not connect: {}", run::reasons(&shared.failures()));
+        let reasons = format!("the probe could not connect: {}", run::reasons(&shared.failures_by_text()));
         return Err(BenchError::NotReady { ready, total, reasons });
     }
     thread::sleep(course.settle);

@@ -6,9 +6,11 @@ mod cli;
 mod clients;
 mod compare;
 mod echo;
+mod emqtt;
 mod engine;
 mod error;
 mod hostile;
+mod million;
 mod names;
 mod plan;
 mod report;
@@ -24,8 +26,16 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    let result = match command {
+        Command::Conn(args) => emqtt::conn(&args),
+        Command::Sub(args) => emqtt::sub(&args),
+        Command::Pub(args) => emqtt::publish(&args),
         Command::Scenario(args) => scenario(&args),
+        Command::Million(args) => million::run(&args),
         Command::EchoServer(args) => echo::serve(&args),
         Command::Compare(args) => compare::compare(&args),
     };
@@ -39,6 +49,23 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Prints the help, or one line about what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone needs no help.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    // Its first paragraph says what is wrong; the usage and the tips behind it are in --help.
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let reason = words.join(" ");
+    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+    eprintln!("ringmq-bench: {reason} (see --help)");
+    ExitCode::from(2)
 }
 
 fn scenario(args: &ScenarioArgs) -> Result<(), BenchError> {

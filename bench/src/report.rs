@@ -185,8 +185,6 @@ pub fn outcome(outcome: &Outcome, plan: &Plan, load: &Load, course: &Course) -> 
     let report = &outcome.report;
     let is_churn = plan.shape == Shape::Churn;
     let heard_once = outcome.end.delivered.saturating_sub(report.duplicates);
-    let failures: serde_json::Map<String, Value> =
-        outcome.failures.iter().map(|(why, count)| (why.text(), json!(count))).collect();
     let connects = if is_churn { churn(outcome, has_broker) } else { connect(outcome, has_broker) };
     let mut value = json!({
         "machine": machine(),
@@ -206,7 +204,7 @@ pub fn outcome(outcome: &Outcome, plan: &Plan, load: &Load, course: &Course) -> 
             "pings_sent": report.pings[0],
             "pings_answered": report.pings[1],
         },
-        "failures": failures,
+        "failures": outcome.failures,
     });
     if let Some(found) = &outcome.storm {
         value["storm"] = storm(found, &report.connect[1], has_broker);

@@ -103,7 +103,7 @@ pub struct Outcome {
     /// Deliveries that everything sent should have led to.
     pub expected: u64,
     /// Why clients failed.
-    pub failures: BTreeMap<Failure, u64>,
+    pub failures: BTreeMap<String, u64>,
     /// Of all threads together.
     pub report: Report,
 }
@@ -151,7 +151,10 @@ impl<'a> Generator<'a> {
         };
         let setup = FleetSetup { threads: usize::try_from(plan.threads).unwrap_or(1), cpus };
         let fleet = Fleet::start(&setup, |thread| {
-            Clients::new(&common_plan, &common_load, &shared, thread)
+            let parts = (common_plan.clone(), common_load.clone(), shared.clone());
+            let thread = u32::try_from(thread).expect("few threads");
+            let clients = plan.on_thread(thread).clients();
+            (move || Clients::new(parts.0, parts.1, parts.2, thread), clients)
         })?;
         let (quiet, pids) = (course.quiet, course.broker_pids.as_slice());
         let (said_ns, said) = (monotonic_ns(), BTreeSet::new());
@@ -331,7 +334,7 @@ pub fn run(plan: &Plan, load: &Load, course: &Course) -> Result<Outcome, BenchEr
         Shape::Churn => led.end.churn[2] == 0,
         _ => led.ready == 0 && clients > 0,
     };
-    let failures = shared.failures();
+    let failures = shared.failures_by_text();
     if nobody {
         let total = clients.max(led.end.churn[1]);
         return Err(BenchError::NotReady { ready: 0, total, reasons: reasons(&failures) });
@@ -387,11 +390,11 @@ fn lead(generator: &mut Generator<'_>, plan: &Plan, course: &Course) -> Result<L
 }
 
 /// Failures as one line of text.
-pub fn reasons(failures: &BTreeMap<Failure, u64>) -> String {
+pub fn reasons(failures: &BTreeMap<String, u64>) -> String {
     if failures.is_empty() {
-        return "the broker did not answer in time".to_owned();
+        return "the others did not answer in time".to_owned();
     }
     let list: Vec<String> =
-        failures.iter().map(|(why, count)| format!("{} ({count})", why.text())).collect();
+        failures.iter().map(|(why, count)| format!("{why} ({count})")).collect();
     list.join(", ")
 }

@@ -114,36 +114,30 @@ fn index(number: u32) -> usize {
 }
 
 impl Clients {
-    /// The clients of `thread`, and their number.
-    pub fn new(
-        plan: &Arc<Plan>,
-        load: &Arc<Load>,
-        shared: &Arc<Shared>,
-        thread: usize,
-    ) -> (Clients, u32) {
-        let thread = u32::try_from(thread).expect("few threads");
+    /// The clients of `thread`.
+    pub fn new(plan: Arc<Plan>, load: Arc<Load>, shared: Arc<Shared>, thread: u32) -> Clients {
         let counts = plan.on_thread(thread);
         let hearing = if counts.hearing > 0 { counts.hearing } else { counts.publishers };
         let tracks = match plan.shape {
             Shape::Shared => 0,
             _ => index(hearing) * index(plan.heard()),
         };
+        let (sending, churn) = (Sending::new(&plan, &load, counts), Churn::new(&plan, counts));
         let affinity = if load.cpus.is_empty() { reactor::available_cpus() } else { Vec::new() };
-        let clients = Clients {
-            plan: Arc::clone(plan),
-            load: Arc::clone(load),
-            shared: Arc::clone(shared),
+        Clients {
             thread,
             counts,
             affinity,
             clients: vec![Client { opened_ns: 0, stage: Stage::Planned }; index(counts.clients())],
             opening: Opening::default(),
-            sending: Sending::new(plan, load, counts),
-            churn: Churn::new(plan, counts),
+            sending,
+            churn,
             tracks: Tracks::new(tracks),
             report: Report::default(),
-        };
-        (clients, counts.clients())
+            plan,
+            load,
+            shared,
+        }
     }
 
     fn counters(&self) -> &Counters {

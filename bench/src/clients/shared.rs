@@ -101,6 +101,11 @@ impl Shared {
         lock(&self.failures).clone()
     }
 
+    /// The failures so far, as text.
+    pub fn failures_by_text(&self) -> BTreeMap<String, u64> {
+        lock(&self.failures).iter().map(|(why, count)| (why.text(), *count)).collect()
+    }
+
     /// A thread's part is done.
     pub fn hand_in(&self, report: Report) {
         lock(&self.reports).push(report);

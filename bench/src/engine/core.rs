@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 
-use reactor::{Connect, Core};
-use ring::Endpoint;
-use shard::{ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
-
 use super::connections::{DIRTY, WANTS_DRAINED};
 use super::reassembly;
 use super::{Agent, CloseCause, Net};
 use crate::wire::Malformed;
+use reactor::{Connect, Core};
+use ring::Endpoint;
+use shard::{ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
 /// Timers handled in one tick: a thread that is late goes on reading.
 const TIMERS_MAX: usize = 4096;
@@ -139,29 +138,6 @@ impl<A: Agent> Core for Engine<A> {
         self.net.freed(index);
     }
 
-    fn next_connect(&mut self) -> Option<Connect> {
-        let client = self.net.next_to_open()?;
-        let route = self.agent.route(client);
-        Some(Connect { token: u64::from(client), from: route.from, to: route.to })
-    }
-
-    fn connected(&mut self, token: u64, index: u32) -> ConnectionId {
-        self.net.read_clock();
-        let client = u32::try_from(token).expect("tokens are clients");
-        let (id, is_wanted) = self.net.opened(client, index);
-        if is_wanted {
-            self.agent.opened(&mut self.net, client);
-        }
-        id
-    }
-
-    fn connect_failed(&mut self, token: u64, errno: i32) {
-        let client = u32::try_from(token).expect("tokens are clients");
-        if self.net.not_opened(client) {
-            self.agent.failed(&mut self.net, client, errno);
-        }
-    }
-
     fn descriptor_arrived(&mut self, _: u64, _: u32) -> Option<ConnectionId> {
         unreachable!("connections do not move between engines")
     }
@@ -201,6 +177,29 @@ impl<A: Agent> Core for Engine<A> {
         connection.sending = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.net.look_again |= connection.has(WANTS_DRAINED);
         Some(Outgoing::Bytes(bytes))
+    }
+
+    fn next_connect(&mut self) -> Option<Connect> {
+        let client = self.net.next_to_open()?;
+        let route = self.agent.route(client);
+        Some(Connect { token: u64::from(client), from: route.from, to: route.to })
+    }
+
+    fn connected(&mut self, token: u64, index: u32) -> ConnectionId {
+        self.net.read_clock();
+        let client = u32::try_from(token).expect("tokens are clients");
+        let (id, is_wanted) = self.net.opened(client, index);
+        if is_wanted {
+            self.agent.opened(&mut self.net, client);
+        }
+        id
+    }
+
+    fn connect_failed(&mut self, token: u64, errno: i32) {
+        let client = u32::try_from(token).expect("tokens are clients");
+        if self.net.not_opened(client) {
+            self.agent.failed(&mut self.net, client, errno);
+        }
     }
 
     fn next_deadline_ms(&self) -> Option<u64> {

@@ -1,9 +1,11 @@
-//! The threads of a run: an engine on each.
+//! The threads of a run: an engine on a reactor each.
 
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use reactor::{Reactor, ReactorSettings, ReactorSetup, RingTable, ShardThread};
+use reactor::{
+    ProbeError, Reactor, ReactorSettings, ReactorSetup, RingTable, ShardThread, StartError,
+};
 use ring::Mesh;
 
 use super::{Agent, Engine};
@@ -13,7 +15,7 @@ use super::{Agent, Engine};
 pub struct FleetSetup {
     /// Threads.
     pub threads: usize,
-    /// The CPUs they run on, in turn.
+    /// The CPUs they run on, in turn; not empty.
     pub cpus: Vec<usize>,
 }
 
@@ -21,7 +23,9 @@ pub struct FleetSetup {
 #[derive(Debug, displaydoc::Display, thiserror::Error)]
 pub enum FleetError {
     /// {0}
-    Start(String),
+    Probe(#[from] ProbeError),
+    /// {0}
+    Start(#[from] StartError),
 }
 
 /// Engines that run.
@@ -31,49 +35,57 @@ pub struct Fleet<C> {
 }
 
 impl<C: Send + 'static> Fleet<C> {
-    /// Starts the threads. `make` gives the agent of each and the number of its clients.
+    /// Starts the threads and waits until all are up. `make` gives for each what makes its agent, on its thread, and the
+    /// number of its clients.
     ///
     /// # Errors
-    /// If io_uring cannot be used here, or a thread cannot be started.
-    pub fn start<A: Agent<Command = C> + Send>(
+    /// If `io_uring` cannot be used here, or a thread cannot be started.
+    pub fn start<A, B>(
         setup: &FleetSetup,
-        mut make: impl FnMut(usize) -> (A, u32),
-    ) -> Result<Fleet<C>, FleetError> {
-        let probed = reactor::probe(setup.threads);
-        let features = probed.map_err(|error| FleetError::Start(error.to_string()))?.features;
+        mut make: impl FnMut(usize) -> (B, u32),
+    ) -> Result<Fleet<C>, FleetError>
+    where
+        A: Agent<Command = C>,
+        B: FnOnce() -> A + Send + 'static,
+    {
+        reactor::raise_open_files();
+        let features = reactor::probe(setup.threads)?.features;
         let table = Arc::new(RingTable::new(setup.threads));
-        let mut threads = Vec::new();
-        for endpoint in Mesh::build::<(), ()>(setup.threads, 2, 2) {
+        let endpoints = Mesh::build::<(), ()>(setup.threads, 2, 2);
+        let mut threads = Vec::with_capacity(setup.threads);
+        for (thread, endpoint) in endpoints.into_iter().enumerate() {
             let (sender, commands) = crossbeam_channel::unbounded();
-            let id = endpoint.id();
-            let (agent, clients) = make(id.index());
+            let (build, clients) = make(thread);
             let waker = endpoint.waker();
-            let thread = Reactor::spawn(ReactorSetup {
-                id,
-                cpu: setup.cpus[id.index() % setup.cpus.len()],
-                build: Box::new(move || Engine::new(agent, clients, endpoint)),
+            let handle = Reactor::spawn(ReactorSetup {
+                id: endpoint.id(),
+                cpu: setup.cpus[thread % setup.cpus.len()],
+                build: Box::new(move || Engine::new(build(), clients, endpoint)),
                 listeners: Vec::new(),
                 table: Arc::clone(&table),
                 commands,
                 waker,
                 settings: ReactorSettings::default(),
                 features,
-            });
-            threads.push((sender, thread.map_err(|error| FleetError::Start(error.to_string()))?));
+            })?;
+            threads.push((sender, handle));
         }
-        table.wait_up().map_err(|error| FleetError::Start(error.to_string()))?;
+        table.wait_up()?;
         Ok(Fleet { threads })
     }
 
     /// Tells every thread.
     pub fn send(&self, command: impl Fn() -> C) {
         for (sender, thread) in &self.threads {
-            let _ = sender.send(command());
-            thread.wake.wake();
+            // A thread that has ended needs to hear nothing.
+            if sender.send(command()).is_ok() {
+                thread.wake.wake();
+            }
         }
     }
 
     /// Whether all threads have ended.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }

@@ -4,6 +4,7 @@
 pub mod epoll;
 pub mod process;
 pub mod ring;
+pub mod signals;
 
 use std::io;
 use std::mem;
@@ -14,6 +15,12 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 #[inline]
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds since the Unix epoch.
+#[inline]
+pub fn unix_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
 }
 
 #[inline]
@@ -124,6 +131,13 @@ pub fn sharpen_timers() -> io::Result<()> {
     let slack_ns: libc::c_ulong = 1;
     // SAFETY: PR_SET_TIMERSLACK takes one integer.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) }).map(drop)
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
 /// Raises the soft limit of open files to the hard limit and returns it.

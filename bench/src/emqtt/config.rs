@@ -1,0 +1,373 @@
+//! What a run does: the options, checked and with all names resolved.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::headers::Headers;
+use super::names::{ClientIds, Usernames};
+use super::options::{CommonArgs, ConnArgs, PubArgs, SubArgs};
+use super::payload::{Payload, PayloadTemplate};
+use super::random::mix;
+use super::topic::TopicTemplate;
+use super::topics_payload;
+use crate::engine::Route;
+use crate::error::BenchError;
+use crate::{cli, sys};
+
+/// What the clients do once they are connected.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// Nothing.
+    Conn,
+    /// Receive.
+    Sub(Subscription),
+    /// Send.
+    Pub(Publishing),
+}
+
+/// What subscribers ask for.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// All go in one SUBSCRIBE.
+    pub filters: Vec<TopicTemplate>,
+    /// QoS of all.
+    pub qos: u8,
+    /// What payloads begin with.
+    pub headers: Headers,
+}
+
+/// One topic that every publisher publishes to, at a pace.
+#[derive(Clone, Debug)]
+pub struct StreamSpec {
+    /// Topic.
+    pub topic: TopicTemplate,
+    /// Between two messages; 0: as fast as they are acknowledged.
+    pub interval: Duration,
+    /// QoS.
+    pub qos: u8,
+    /// Retained.
+    pub retain: bool,
+    /// Payload.
+    pub payload: Payload,
+}
+
+/// What publishers send.
+#[derive(Clone, Debug)]
+pub struct Publishing {
+    /// One, but with `--topics-payload`.
+    pub streams: Vec<StreamSpec>,
+    /// Messages of all clients together; 0: no limit.
+    pub limit: u64,
+    /// Unacknowledged messages of a client.
+    pub window: u16,
+    /// Wait until all clients were started.
+    pub waits_for_all: bool,
+    /// Bounds of the wait before the first message.
+    pub random_wait: (Duration, Duration),
+    /// After how long an unacknowledged message is sent again.
+    pub retry_interval: Option<Duration>,
+    /// What payloads begin with.
+    pub headers: Headers,
+    /// Stay connected after the limit.
+    pub keeps_connected: bool,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the clients do.
+    pub role: Role,
+    /// 3, 4 or 5.
+    pub version: u8,
+    /// Clients.
+    pub count: u32,
+    /// Between two connects; 0: as fast as the broker takes them.
+    pub connect_interval: Duration,
+    targets: Vec<SocketAddr>,
+    sources: Vec<SocketAddr>,
+    /// Client ids.
+    pub ids: ClientIds,
+    /// User names.
+    pub usernames: Option<Usernames>,
+    /// Password.
+    pub password: Option<String>,
+    /// The first client's number less 1.
+    pub start_number: u32,
+    /// Of random ids and names.
+    pub seed: u64,
+    /// How often a first connect is tried again.
+    pub connect_retries: u32,
+    /// How often a lost client connects again.
+    pub reconnects: u32,
+    /// Seconds.
+    pub keep_alive_s: u16,
+    /// Clean session, clean start.
+    pub clean: bool,
+    /// Seconds.
+    pub session_expiry_s: u32,
+    /// Print latencies of connecting.
+    pub qoe: bool,
+    /// ... and write them to this file.
+    pub qoe_log: Option<PathBuf>,
+    /// Where to serve metrics.
+    pub rest_api: Option<SocketAddr>,
+    /// Print lines about single clients.
+    pub says_clients: bool,
+    /// Threads.
+    pub threads: usize,
+    /// CPUs they run on.
+    pub cpus: Vec<usize>,
+}
+
+fn bad(text: impl Into<String>) -> BenchError {
+    BenchError::Option(text.into())
+}
+
+impl Config {
+    /// `conn`
+    pub fn conn(args: &ConnArgs) -> Result<Config, BenchError> {
+        Config::common(&args.common, "conn", || Ok(Role::Conn))
+    }
+
+    /// `sub`
+    pub fn sub(args: &SubArgs) -> Result<Config, BenchError> {
+        Config::common(&args.common, "sub", || {
+            Ok(Role::Sub(Subscription {
+                filters: args.topic.iter().map(|text| topic(text)).collect::<Result<_, _>>()?,
+                qos: args.qos,
+                headers: Headers::parse(&args.payload_hdrs).map_err(bad)?,
+            }))
+        })
+    }
+
+    /// `pub`
+    pub fn publish(args: &PubArgs) -> Result<Config, BenchError> {
+        Config::common(&args.common, "pub", || Ok(Role::Pub(publishing(args)?)))
+    }
+
+    fn common(
+        args: &CommonArgs,
+        kind: &str,
+        role: impl FnOnce() -> Result<Role, BenchError>,
+    ) -> Result<Config, BenchError> {
+        refuse_transports(args)?;
+        for text in [&args.username, &args.password, &args.prefix].into_iter().flatten() {
+            if text.len() > 60_000 {
+                return Err(bad("--username, --password and --prefix have at most 60000 bytes"));
+            }
+        }
+        let available = reactor::available_cpus();
+        let cpus = if args.cpu.is_empty() { available.clone() } else { args.cpu.clone() };
+        if let Some(cpu) = cpus.iter().find(|cpu| !available.contains(cpu)) {
+            return Err(bad(format!("--cpu {cpu}: this process may run on {available:?}")));
+        }
+        let qoe = match args.qoe.as_str() {
+            "true" => true,
+            "false" => false,
+            "dump" => {
+                return Err(bad(
+                    "-Q dump converts nothing here: with -Q true, --qoelog FILE is written as CSV at once",
+                ));
+            }
+            other => return Err(bad(format!("-Q is true or false, not {other:?}"))),
+        };
+        let qoe_log = Some(&args.qoelog).filter(|path| !path.is_empty()).map(PathBuf::from);
+        if qoe_log.is_some() && !qoe {
+            return Err(bad("--qoelog needs -Q true"));
+        }
+        let role = role()?;
+        let seed = mix(u64::from(std::process::id()) ^ sys::unix_ns());
+        let threads = args.threads.map_or(cpus.len(), usize::from);
+        let count = usize::try_from(args.count).expect("32 bits fit");
+        let ids =
+            ClientIds::new(args.prefix.as_deref(), args.shortids, kind, &sys::host_name(), seed);
+        Ok(Config {
+            role,
+            version: args.version,
+            count: args.count,
+            connect_interval: match args.connrate {
+                0 => Duration::from_millis(u64::from(args.interval)),
+                rate => Duration::from_nanos(1_000_000_000 / u64::from(rate)),
+            },
+            rest_api: args.restapi.as_deref().map(rest_address).transpose()?,
+            sources: args.ifaddr.as_deref().map_or(Ok(Vec::new()), sources)?,
+            targets: targets(&args.host, args.port)?,
+            ids,
+            usernames: args.username.as_deref().map(Usernames::parse),
+            password: args.password.clone(),
+            start_number: args.startnumber,
+            seed,
+            connect_retries: args.num_retry_connect,
+            reconnects: args.reconnect,
+            keep_alive_s: args.keepalive,
+            clean: args.clean,
+            session_expiry_s: args.session_expiry,
+            qoe,
+            qoe_log,
+            says_clients: args.log_to == "console",
+            threads: threads.min(count),
+            cpus,
+        })
+    }
+
+    /// The number that client `index` of the run is known by.
+    pub fn number(&self, index: u32) -> u64 {
+        u64::from(self.start_number) + u64::from(index) + 1
+    }
+
+    /// The way client `index` takes.
+    pub fn route(&self, index: u32) -> Route {
+        let pick = |list: &[SocketAddr]| {
+            let index = usize::try_from(index).expect("32 bits fit");
+            (!list.is_empty()).then(|| list[index % list.len()])
+        };
+        Route { from: pick(&self.sources), to: pick(&self.targets).expect("a host has an address") }
+    }
+
+    /// How many local addresses there are to connect from; 1 if the kernel chooses.
+    pub fn address_pool(&self) -> usize {
+        self.sources.len().max(1)
+    }
+
+    /// Appends the client id of client `index`.
+    pub fn write_client_id(&self, out: &mut Vec<u8>, index: u32) {
+        self.ids.write(out, self.number(index), self.route(index).from);
+    }
+
+    /// Appends the user name of client `index`, if there is one.
+    pub fn write_username(&self, out: &mut Vec<u8>, index: u32) {
+        if let Some(names) = &self.usernames {
+            names.write(out, self.number(index), self.seed);
+        }
+    }
+}
+
+/// TLS and WebSocket come with the broker's; QUIC does not.
+fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
+    if args.quic != "false" || args.load_qst.is_some() {
+        return Err(bad(
+            "--quic, --load-qst: QUIC is not offered, neither by the broker nor by this tool",
+        ));
+    }
+    let tls = [
+        ("--ssl", args.ssl),
+        ("--ssl-version", args.ssl_version.is_some()),
+        ("--cacertfile", args.cacertfile.is_some()),
+        ("--certfile", args.certfile.is_some()),
+        ("--keyfile", args.keyfile.is_some()),
+        ("--ciphers", args.ciphers.is_some()),
+        ("--signature-algs", args.signature_algs.is_some()),
+        ("--keyex-algs", args.keyex_algs.is_some()),
+        ("--ws", args.ws),
+    ];
+    match tls.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let what = if name == "--ws" { "WebSocket" } else { "TLS" };
+            Err(bad(format!(
+                "{name}: {what} clients are not in this version yet, as the broker has no {what} listener"
+            )))
+        }
+    }
+}
+
+fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
+    if text.is_empty() || text.len() > 60_000 {
+        return Err(bad("a topic has 1 to 60000 bytes"));
+    }
+    TopicTemplate::parse(text).map_err(|variable| {
+        bad(format!("{:?} in topic {text:?}: %rand_N takes a number", variable.0))
+    })
+}
+
+fn publishing(args: &PubArgs) -> Result<Publishing, BenchError> {
+    let headers = Headers::parse(&args.payload_hdrs).map_err(bad)?;
+    if args.min_random_wait > args.max_random_wait {
+        return Err(bad("--min-random-wait is larger than --max-random-wait"));
+    }
+    let streams = match (&args.topics_payload, args.topic.first()) {
+        (Some(path), _) => topics_payload::read(path).map_err(bad)?,
+        (None, Some(text)) => vec![StreamSpec {
+            topic: topic(text)?,
+            interval: Duration::from_millis(args.interval_of_msg),
+            qos: args.qos,
+            retain: args.retain,
+            payload: payload(args)?,
+        }],
+        (None, None) => return Err(bad("pub needs a topic: give --topic or --topics-payload")),
+    };
+    let window = match (&args.topics_payload, args.inflight) {
+        (None, _) => 1,
+        (Some(_), 0) => u16::MAX,
+        (Some(_), inflight) => inflight,
+    };
+    Ok(Publishing {
+        streams,
+        limit: args.limit,
+        window,
+        waits_for_all: args.wait_before_publishing,
+        random_wait: (
+            Duration::from_millis(args.min_random_wait),
+            Duration::from_millis(args.max_random_wait),
+        ),
+        retry_interval: Some(Duration::from_secs(u64::from(args.retry_interval)))
+            .filter(|interval| !interval.is_zero()),
+        headers,
+        keeps_connected: args.keep_connected,
+    })
+}
+
+fn payload(args: &PubArgs) -> Result<Payload, BenchError> {
+    let size = usize::try_from(args.size).expect("32 bits fit");
+    match &args.message {
+        None => Ok(Payload::of_size(size)),
+        Some(text) => match text.strip_prefix("template://") {
+            None => Ok(Payload::Fixed(text.clone().into_bytes())),
+            Some(path) => {
+                let path = PathBuf::from(path);
+                let text = std::fs::read(&path)
+                    .map_err(|source| BenchError::File { path: path.clone(), source })?;
+                Ok(Payload::Template(PayloadTemplate::parse(&text, size)))
+            }
+        },
+    }
+}
+
+/// `IP:PORT` or `PORT`.
+fn rest_address(text: &str) -> Result<SocketAddr, BenchError> {
+    let port_only = || text.parse().ok().map(|port: u16| SocketAddr::from(([0, 0, 0, 0], port)));
+    text.parse()
+        .ok()
+        .or_else(port_only)
+        .filter(|address| address.port() > 0)
+        .ok_or_else(|| bad(format!("--restapi is IP:PORT or PORT, not {text:?}")))
+}
+
+/// One address for each host.
+fn targets(hosts: &str, port: u16) -> Result<Vec<SocketAddr>, BenchError> {
+    hosts
+        .split(',')
+        .map(str::trim)
+        .map(|host| {
+            let found = (host, port)
+                .to_socket_addrs()
+                .map_err(|source| BenchError::Resolve { host: host.to_owned(), source })?;
+            let found: Vec<SocketAddr> = found.collect();
+            // A broker on this machine may listen on 127.0.0.1 only, and localhost is ::1 too.
+            let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+            best.copied().ok_or_else(|| BenchError::NoAddress { host: host.to_owned() })
+        })
+        .collect()
+}
+
+fn sources(text: &str) -> Result<Vec<SocketAddr>, BenchError> {
+    let mut sources: Vec<IpAddr> = Vec::new();
+    for part in text.split(',') {
+        match part.trim().parse() {
+            Ok(address) => sources.push(address),
+            Err(_) => sources.extend(cli::parse_sources(part)?.into_iter().map(IpAddr::V4)),
+        }
+    }
+    Ok(sources.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+}
