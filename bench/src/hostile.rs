@@ -110,7 +110,8 @@ fn lead(
     let shared = Arc::clone(&generator.shared);
     if shared.sum(|c| &c.failed) > 0 || generator.ready() == 0 {
         let (ready, total) = (generator.ready(), 1.max(generator.ready()));
-        let reasons = format!("the probe could not connect: {}", run::reasons(&shared.failures_by_text()));
+        let reasons =
+            format!("the probe could not connect: {}", run::reasons(&shared.failures_by_text()));
         return Err(BenchError::NotReady { ready, total, reasons });
     }
     thread::sleep(course.settle);

@@ -108,6 +108,8 @@ impl Clients {
             net.now_ns() + hold_ns,
             Timer { client: place, tag: due::LEAVE | turn << due::BITS },
         );
+        // It is no longer among those between connect and SUBACK.
+        self.begin_due(net);
     }
 
     /// A client leaves, if it is still this one.
