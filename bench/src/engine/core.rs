@@ -86,8 +86,8 @@ impl<A: Agent> Engine<A> {
 impl<A: Agent> Core for Engine<A> {
     type Command = A::Command;
 
-    fn begin_tick(&mut self, now: Now) {
-        self.net.begin_tick(now.unix_ms);
+    fn begin_tick(&mut self, _: Now) {
+        self.net.read_clock();
         if !self.has_started {
             self.has_started = true;
             self.agent.start(&mut self.net);
