@@ -1,5 +1,6 @@
 //! What a run does: the options, checked and with all names resolved.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -230,6 +231,13 @@ impl Config {
         self.sources.len().max(1)
     }
 
+    /// How many clients share one local address towards one broker, at the most.
+    pub fn clients_per_address(&self) -> usize {
+        let targets: BTreeSet<&SocketAddr> = self.targets.iter().collect();
+        let count = usize::try_from(self.count).expect("32 bits fit");
+        count.div_ceil(self.address_pool() * targets.len().max(1))
+    }
+
     /// Appends the client id of client `index`.
     pub fn write_client_id(&self, out: &mut Vec<u8>, index: u32) {
         self.ids.write(out, self.number(index), self.route(index).from);
@@ -408,6 +416,7 @@ mod tests {
         let config = config("conn -h 127.0.0.1,127.0.0.2 -p 5 --ifaddr 127.0.1.1-127.0.1.3 -n 100")
             .expect("valid");
         assert_eq!(config.address_pool(), 3);
+        assert_eq!(config.clients_per_address(), 34, "200 over 6 ways");
         let route = config.route(5);
         assert_eq!(route.to.to_string(), "127.0.0.2:5");
         assert_eq!(route.from.expect("an address").to_string(), "127.0.1.3:0");
