@@ -2,6 +2,7 @@
 
 use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
+use crate::million::MillionArgs;
 use crate::plan::{Load, Shape};
 use crate::run::Course;
 use crate::wire::{STAMP_LEN, Version};
@@ -35,6 +36,8 @@ pub enum Command {
     Pub(Box<PubArgs>),
     /// Run one scenario against a broker (or, `echo`, against an echo-server)
     Scenario(Box<ScenarioArgs>),
+    /// Hold a million clients: connect, measure, ping, publish, storm; an error if anything is lost
+    Million(Box<MillionArgs>),
     /// Serve bare TCP echo on one thread: what the kernel itself costs
     EchoServer(EchoArgs),
     /// One table from the JSON files of several runs
@@ -378,7 +381,7 @@ pub fn seconds(name: &str, value: f64) -> Result<Duration, BenchError> {
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
+pub fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|source| BenchError::Resolve { host: host.to_owned(), source })?;

@@ -67,6 +67,10 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// the threads could not be started: {0}
+    Fleet(String),
+    /// not all is well: {0}
+    Lost(String),
     /// no result has a figure to chart: run the scenarios with --broker-pid
     NothingToChart,
     /// {what}: {source}

@@ -8,6 +8,7 @@ mod emqtt;
 mod engine;
 mod error;
 mod hostile;
+mod million;
 mod plan;
 mod report;
 mod run;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Sub(args) => emqtt::sub(&args),
         Command::Pub(args) => emqtt::publish(&args),
         Command::Scenario(args) => scenario(&args),
+        Command::Million(args) => million::run(&args),
         Command::EchoServer(args) => echo::serve(&args),
         Command::Compare(args) => compare::compare(&args),
     };

@@ -84,6 +84,12 @@ impl<C: Send + 'static> Fleet<C> {
         }
     }
 
+    /// Whether all threads have ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(|(_, thread)| thread.is_finished())
+    }
+
     /// Waits for the end of all threads.
     pub fn join(self) {
         for (_, thread) in self.threads {

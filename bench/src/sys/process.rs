@@ -93,6 +93,12 @@ pub fn kernel_memory() -> KernelMemory {
     }
 }
 
+/// Memory that programs could still take, of the whole machine, in bytes.
+pub fn available_bytes() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    field(&meminfo, "MemAvailable:").unwrap_or(0) * 1024
+}
+
 /// The kernel's release, for the record.
 pub fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
