@@ -135,7 +135,7 @@ impl Config {
     pub fn sub(args: &SubArgs) -> Result<Config, BenchError> {
         Config::common(&args.common, "sub", || {
             Ok(Role::Sub(Subscription {
-                filters: args.topic.iter().map(|text| topic(text)).collect::<Result<_, _>>()?,
+                filters: args.topic.iter().map(|text| filter(text)).collect::<Result<_, _>>()?,
                 qos: args.qos,
                 headers: Headers::parse(&args.payload_hdrs).map_err(bad)?,
             }))
@@ -280,10 +280,20 @@ fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
     }
 }
 
-fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
+fn filter(text: &str) -> Result<TopicTemplate, BenchError> {
+    check_length(text)?;
+    Ok(TopicTemplate::parse_filter(text))
+}
+
+fn check_length(text: &str) -> Result<(), BenchError> {
     if text.is_empty() || text.len() > 60_000 {
         return Err(bad("a topic has 1 to 60000 bytes"));
     }
+    Ok(())
+}
+
+fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
+    check_length(text)?;
     TopicTemplate::parse(text).map_err(|variable| {
         bad(format!("{:?} in topic {text:?}: %rand_N takes a number", variable.0))
     })
