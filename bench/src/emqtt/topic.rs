@@ -1,5 +1,6 @@
 //! Topics with variables: whole levels that stand for something else.
 
+use std::convert::Infallible;
 use std::io::Write;
 
 use super::random::Random;
@@ -49,7 +50,11 @@ impl TopicTemplate {
             "%i" => Some(Part::ClientNumber),
             _ => None,
         };
-        TopicTemplate::split(text, |level| Ok(parse(level))).unwrap_or_else(|never| match never {})
+        let parts = TopicTemplate::split(text, |level| Ok::<_, Infallible>(parse(level)));
+        match parts {
+            Ok(template) => template,
+            Err(never) => match never {},
+        }
     }
 
     /// Takes a topic apart.
