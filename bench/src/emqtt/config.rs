@@ -1,5 +1,6 @@
 //! What a run does: the options, checked and with all names resolved.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl Config {
     pub fn sub(args: &SubArgs) -> Result<Config, BenchError> {
         Config::common(&args.common, "sub", || {
             Ok(Role::Sub(Subscription {
-                filters: args.topic.iter().map(|text| topic(text)).collect::<Result<_, _>>()?,
+                filters: args.topic.iter().map(|text| filter(text)).collect::<Result<_, _>>()?,
                 qos: args.qos,
                 headers: Headers::parse(&args.payload_hdrs).map_err(bad)?,
             }))
@@ -230,6 +231,13 @@ impl Config {
         self.sources.len().max(1)
     }
 
+    /// How many clients share one local address towards one broker, at the most.
+    pub fn clients_per_address(&self) -> usize {
+        let targets: BTreeSet<&SocketAddr> = self.targets.iter().collect();
+        let count = usize::try_from(self.count).expect("32 bits fit");
+        count.div_ceil(self.address_pool() * targets.len().max(1))
+    }
+
     /// Appends the client id of client `index`.
     pub fn write_client_id(&self, out: &mut Vec<u8>, index: u32) {
         self.ids.write(out, self.number(index), self.route(index).from);
@@ -272,10 +280,20 @@ fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
     }
 }
 
-fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
+fn filter(text: &str) -> Result<TopicTemplate, BenchError> {
+    check_length(text)?;
+    Ok(TopicTemplate::parse_filter(text))
+}
+
+fn check_length(text: &str) -> Result<(), BenchError> {
     if text.is_empty() || text.len() > 60_000 {
         return Err(bad("a topic has 1 to 60000 bytes"));
     }
+    Ok(())
+}
+
+fn topic(text: &str) -> Result<TopicTemplate, BenchError> {
+    check_length(text)?;
     TopicTemplate::parse(text).map_err(|variable| {
         bad(format!("{:?} in topic {text:?}: %rand_N takes a number", variable.0))
     })
@@ -370,4 +388,100 @@ fn sources(text: &str) -> Result<Vec<SocketAddr>, BenchError> {
         }
     }
     Ok(sources.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config(text: &str) -> Result<Config, String> {
+        let words = ["ringmq-bench"].into_iter().chain(text.split_whitespace());
+        let config = match Cli::try_parse_from(words).expect(text).command {
+            Command::Conn(args) => Config::conn(&args),
+            Command::Sub(args) => Config::sub(&args),
+            Command::Pub(args) => Config::publish(&args),
+            _ => panic!("{text} is none of the three"),
+        };
+        config.map_err(|error| error.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        config(text).map(|_| ()).expect_err(text)
+    }
+
+    #[test]
+    fn a_rate_wins_over_an_interval_and_any_rate_works() {
+        let interval = |text: &str| config(text).expect("valid").connect_interval;
+        assert_eq!(interval("conn -h 127.0.0.1"), Duration::from_millis(10));
+        assert_eq!(interval("conn -h 127.0.0.1 -i 0"), Duration::ZERO);
+        assert_eq!(interval("conn -h 127.0.0.1 -i 3 -R 500"), Duration::from_millis(2));
+        assert_eq!(interval("conn -h 127.0.0.1 -c 3 -R 5000"), Duration::from_micros(200));
+    }
+
+    #[test]
+    fn clients_take_hosts_and_local_addresses_in_turn() {
+        let config = config("conn -h 127.0.0.1,127.0.0.2 -p 5 --ifaddr 127.0.1.1-127.0.1.3 -n 100")
+            .expect("valid");
+        assert_eq!(config.address_pool(), 3);
+        assert_eq!(config.clients_per_address(), 34, "200 over 6 ways");
+        let route = config.route(5);
+        assert_eq!(route.to.to_string(), "127.0.0.2:5");
+        assert_eq!(route.from.expect("an address").to_string(), "127.0.1.3:0");
+        assert_eq!(config.number(0), 101);
+        let mut id = Vec::new();
+        config.write_client_id(&mut id, 5);
+        assert!(id.starts_with(b"127.0.1.3_bench_conn_") && id.ends_with(b"_106"));
+    }
+
+    #[test]
+    fn without_topics_payload_one_message_is_in_flight() {
+        let window = |text: &str| match config(text).expect("valid").role {
+            Role::Pub(spec) => spec.window,
+            _ => panic!("pub"),
+        };
+        assert_eq!(window("pub -h 127.0.0.1 -t a -F 10"), 1);
+        let file = std::env::temp_dir().join(format!("ringmq-bench-{}.json", std::process::id()));
+        std::fs::write(&file, r#"{"topics":[{"name":"a","interval_ms":"1"}]}"#).expect("written");
+        let base = format!("pub -h 127.0.0.1 --topics-payload {} -F", file.display());
+        assert_eq!(window(&format!("{base} 10")), 10);
+        assert_eq!(window(&format!("{base} 0")), u16::MAX);
+        std::fs::remove_file(&file).expect("removed");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_in_one_line() {
+        for (text, reason) in [
+            ("conn --quic true", "QUIC"),
+            ("conn --load-qst f", "QUIC"),
+            ("conn -S", "TLS"),
+            ("conn --certfile f", "TLS"),
+            ("conn --ws", "WebSocket"),
+            ("conn -Q dump", "CSV"),
+            ("conn --qoelog f", "-Q true"),
+            ("conn --restapi x", "--restapi"),
+            ("conn --restapi 0", "--restapi"),
+            ("conn -h 127.0.0.1 --ifaddr 1.2.3", "--ifaddr"),
+            ("conn -h 127.0.0.1 --cpu 9999", "--cpu"),
+            ("conn -h no-such-host.invalid", "no-such-host.invalid"),
+            ("pub", "topic"),
+            ("pub -t a/%rand_x", "%rand_"),
+            ("pub -t a --payload-hdrs cnt32", "cnt64"),
+            ("pub -t a --min-random-wait 2 --max-random-wait 1", "random-wait"),
+            ("pub -t a -m template:///no/such/file", "/no/such/file"),
+            ("pub --topics-payload /no/such/file", "/no/such/file"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_served_where_it_is_said() {
+        let address = |text: &str| config(text).expect("valid").rest_api.expect("one").to_string();
+        assert_eq!(address("conn -h 127.0.0.1 --restapi 8088"), "0.0.0.0:8088");
+        assert_eq!(address("conn -h 127.0.0.1 --restapi 127.0.0.1:8088"), "127.0.0.1:8088");
+    }
 }

@@ -54,11 +54,6 @@ impl Headers {
         self.list[0].is_none()
     }
 
-    /// Bytes of all.
-    pub fn len(self) -> usize {
-        8 * self.list.iter().flatten().count()
-    }
-
     /// Appends them.
     pub fn write(self, out: &mut Vec<u8>, count: u64, unix_ms: u64) {
         for header in self.list.into_iter().flatten() {
@@ -103,7 +98,6 @@ mod tests {
             headers.write(&mut out, 7, 9);
             let expected: Vec<u8> = expected.iter().flat_map(|value| value.to_be_bytes()).collect();
             assert_eq!(out, expected, "{text:?}");
-            assert_eq!(headers.len(), out.len());
             out.extend_from_slice(b"rest");
             let read = headers.read(&out).expect("long enough");
             assert_eq!(read.count, headers.has(Header::Count).then_some(7));

@@ -209,3 +209,123 @@ pub struct PubArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     pub keep_connected: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(text: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(["ringmq-bench"].into_iter().chain(text.split_whitespace()))
+            .map(|cli| cli.command)
+    }
+
+    fn conn(text: &str) -> CommonArgs {
+        match parse(&format!("conn {text}")) {
+            Ok(Command::Conn(args)) => args.common,
+            other => panic!("{text}: {:?}", other.err()),
+        }
+    }
+
+    fn sub(text: &str) -> SubArgs {
+        match parse(&format!("sub {text}")) {
+            Ok(Command::Sub(args)) => *args,
+            other => panic!("{text}: {:?}", other.err()),
+        }
+    }
+
+    fn publish(text: &str) -> PubArgs {
+        match parse(&format!("pub {text}")) {
+            Ok(Command::Pub(args)) => *args,
+            other => panic!("{text}: {:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_emqtt_bench() {
+        let args = conn("");
+        assert_eq!(args.host, "localhost");
+        assert_eq!((args.port, args.version, args.count), (1883, 5, 200));
+        assert_eq!((args.connrate, args.interval, args.startnumber), (0, 10, 0));
+        assert_eq!((args.keepalive, args.clean, args.session_expiry), (300, true, 0));
+        assert_eq!((args.num_retry_connect, args.reconnect), (0, 0));
+        assert!(!args.ssl && !args.ws && !args.shortids);
+        let args = publish("");
+        assert_eq!((args.interval_of_msg, args.size, args.qos, args.limit), (1000, 256, 0, 0));
+        assert_eq!((args.inflight, args.retry_interval), (1, 0));
+        assert!(!args.retain && !args.wait_before_publishing && !args.keep_connected);
+    }
+
+    #[test]
+    fn values_come_in_all_four_forms() {
+        for text in ["-c 10", "-c10", "--count 10", "--count=10"] {
+            assert_eq!(conn(text).count, 10, "{text}");
+        }
+        assert_eq!(conn("-c 5 -c 7").count, 7, "the last counts");
+        assert_eq!(conn("-h a,b -p 1 -V 3 -R 500 -i 0 -n 9 -k 0 -x 60").host, "a,b");
+        assert_eq!(conn("-u me -P -secret").password.as_deref(), Some("-secret"));
+    }
+
+    #[test]
+    fn booleans_are_bare_or_have_a_value() {
+        for (text, ssl, clean) in [
+            ("-S", true, true),
+            ("-S true", true, true),
+            ("-S false", false, true),
+            ("--ssl=true -C false", true, false),
+            ("-C false -S", true, false),
+            ("-C", false, true),
+            ("--clean false --ssl", true, false),
+        ] {
+            let args = conn(text);
+            assert_eq!((args.ssl, args.clean), (ssl, clean), "{text}");
+        }
+        let args = publish("-t a -r -w true --keep-connected -q 1");
+        assert!(args.retain && args.wait_before_publishing && args.keep_connected);
+        assert_eq!(args.qos, 1);
+        assert!(parse("conn -S maybe").is_err());
+    }
+
+    #[test]
+    fn topics_are_repeatable_and_required_for_sub() {
+        assert_eq!(sub("-t a -t b --topic=c -q 2").topic, ["a", "b", "c"]);
+        let error = parse("sub -q 1").map(|_| ()).expect_err("no topic").to_string();
+        assert!(error.contains("--topic"), "{error}");
+    }
+
+    #[test]
+    fn options_of_emqtt_bench_that_mean_nothing_here_are_taken() {
+        conn("-d -l --lowmem --dist --force-major-gc-interval 1000 --prometheus --log_to null");
+        conn("--ssl-version tlsv1.3 --cacertfile a --certfile b --keyfile c --ciphers d");
+        conn("--signature-algs a --keyex-algs b --quic false --load-qst f -Q true --qoelog x");
+        conn("--quic -Q");
+        publish(
+            "-t a --topics-payload f -F 0 --max-random-wait 5 --min-random-wait 1 -I 0 -L5 -s 0",
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for text in [
+            "conn --nonsense",
+            "conn -p 0",
+            "conn -p 70000",
+            "conn -V 6",
+            "conn -c 0",
+            "conn -c x",
+            "conn -t a",
+            "sub -t a -q 3",
+            "sub -t a -s 1",
+            "pub -I -1 -t a",
+            "conn --threads 0",
+            "conn --log_to file",
+        ] {
+            let error = parse(text).map(|_| ()).expect_err(text);
+            assert!(error.use_stderr(), "{text}");
+        }
+        let help = parse("sub --help").map(|_| ()).expect_err("help").to_string();
+        assert!(help.contains("-h, --host"), "{help}");
+    }
+}

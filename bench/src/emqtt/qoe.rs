@@ -81,9 +81,12 @@ fn cell(ns: Option<u64>) -> String {
     ns.map_or_else(String::new, |ns| milliseconds(ns).to_string())
 }
 
+/// One of a client's times.
+type Column = fn(&Times) -> Option<u64>;
+
 /// The lines of a second.
 pub fn summary(rows: &[Row]) -> Vec<String> {
-    let columns: [(&str, fn(&Times) -> Option<u64>); 5] = [
+    let columns: [(&str, Column); 5] = [
         ("tcp", |times| times.tcp_ns),
         ("handshake", |times| times.tcp_ns),
         ("connect", |times| times.connect_ns),

@@ -47,6 +47,9 @@ pub fn run(config: Config) -> Result<(), BenchError> {
     let setup = FleetSetup { threads: config.threads, cpus: config.cpus.clone() };
     let mut output = Output::new();
     output.line(&first_line(&config));
+    if let Some(note) = ports_note(&config, sys::local_ports()) {
+        output.line(&note);
+    }
     let shared = Arc::new(Shared {
         lines: Lines::new(config.says_clients),
         claimed: AtomicU64::new(0),
@@ -88,6 +91,17 @@ fn first_line(config: &Config) -> String {
         "Start with {threads} workers, addrs pool size: {} and req interval: {interval_ms} ms \n",
         config.address_pool()
     )
+}
+
+/// What will happen if the clients need more local ports than there are.
+fn ports_note(config: &Config, ports: Option<usize>) -> Option<String> {
+    let (wanted, ports) = (config.clients_per_address(), ports?);
+    (wanted > ports).then(|| {
+        format!(
+            "{wanted} clients are to share a local address that has {ports} ports (net.ipv4.ip_local_port_range): some will \
+             fail; give more addresses, as in --ifaddr 127.0.1.1-127.0.1.60"
+        )
+    })
 }
 
 struct Watch<'a> {

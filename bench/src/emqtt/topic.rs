@@ -1,5 +1,6 @@
 //! Topics with variables: whole levels that stand for something else.
 
+use std::convert::Infallible;
 use std::io::Write;
 
 use super::random::Random;
@@ -41,15 +42,25 @@ pub struct Values<'a> {
 pub struct BadVariable(pub String);
 
 impl TopicTemplate {
+    /// Takes a topic filter apart; it has no variables of messages.
+    pub fn parse_filter(text: &str) -> TopicTemplate {
+        let parse = |level: &str| match level {
+            "%u" => Some(Part::Username),
+            "%c" => Some(Part::ClientId),
+            "%i" => Some(Part::ClientNumber),
+            _ => None,
+        };
+        let parts = TopicTemplate::split(text, |level| Ok::<_, Infallible>(parse(level)));
+        match parts {
+            Ok(template) => template,
+            Err(never) => match never {},
+        }
+    }
+
     /// Takes a topic apart.
     pub fn parse(text: &str) -> Result<TopicTemplate, BadVariable> {
-        let mut parts = Vec::new();
-        let mut literal = Vec::new();
-        for (index, level) in text.split('/').enumerate() {
-            if index > 0 {
-                literal.push(b'/');
-            }
-            let part = match level {
+        TopicTemplate::split(text, |level| {
+            Ok(Some(match level {
                 "%u" => Part::Username,
                 "%c" => Part::ClientId,
                 "%i" => Part::ClientNumber,
@@ -57,11 +68,26 @@ impl TopicTemplate {
                 _ => match rand_most(level) {
                     Some(Some(most)) => Part::Random(most),
                     Some(None) => return Err(BadVariable(level.to_owned())),
-                    None => {
-                        literal.extend_from_slice(level.as_bytes());
-                        continue;
-                    }
+                    None => return Ok(None),
                 },
+            }))
+        })
+    }
+
+    /// Takes a text apart; `variable` says which levels are variables.
+    fn split<E>(
+        text: &str,
+        variable: impl Fn(&str) -> Result<Option<Part>, E>,
+    ) -> Result<TopicTemplate, E> {
+        let mut parts = Vec::new();
+        let mut literal = Vec::new();
+        for (index, level) in text.split('/').enumerate() {
+            if index > 0 {
+                literal.push(b'/');
+            }
+            let Some(part) = variable(level)? else {
+                literal.extend_from_slice(level.as_bytes());
+                continue;
             };
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
@@ -142,6 +168,20 @@ mod tests {
         assert_eq!(render("a%i/%ix/%I/%"), "a%i/%ix/%I/%");
         assert_eq!(render("a/+/%i/#"), "a/+/7/#");
         assert_eq!(render("x%rand_5"), "x%rand_5");
+    }
+
+    #[test]
+    fn filters_have_no_variables_of_messages() {
+        let mut out = Vec::new();
+        let mut values = Values {
+            username: b"ann",
+            client_id: b"c-7",
+            client_number: 7,
+            message_number: 42,
+            random: &mut Random::new(1),
+        };
+        TopicTemplate::parse_filter("%u/%c/%i/%s/%rand_x/#").write(&mut out, &mut values);
+        assert_eq!(out, b"ann/c-7/7/%s/%rand_x/#");
     }
 
     #[test]

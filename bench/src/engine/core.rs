@@ -86,8 +86,8 @@ impl<A: Agent> Engine<A> {
 impl<A: Agent> Core for Engine<A> {
     type Command = A::Command;
 
-    fn begin_tick(&mut self, now: Now) {
-        self.net.begin_tick(now.unix_ms);
+    fn begin_tick(&mut self, _: Now) {
+        self.net.read_clock();
         if !self.has_started {
             self.has_started = true;
             self.agent.start(&mut self.net);
@@ -234,5 +234,227 @@ impl<A: Agent> Core for Engine<A> {
 
     fn is_stopped(&self) -> bool {
         self.net.is_stopped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Route, Timer};
+    use super::*;
+    use crate::wire::Frame;
+    use ring::Mesh;
+    use shard::CloseMode;
+
+    /// Writes down what it is told, and does what a packet's first body byte says.
+    #[derive(Debug, Default)]
+    struct Script {
+        seen: Vec<String>,
+        reopens: bool,
+    }
+
+    impl Script {
+        fn take(&mut self) -> Vec<String> {
+            std::mem::take(&mut self.seen)
+        }
+    }
+
+    impl Agent for Script {
+        type Command = ();
+
+        fn start(&mut self, net: &mut Net) {
+            net.open(0);
+            net.open(1);
+        }
+        fn route(&mut self, client: u32) -> Route {
+            let port = u16::try_from(client).expect("small");
+            Route { from: None, to: SocketAddr::from(([127, 0, 0, 1], port)) }
+        }
+        fn opened(&mut self, net: &mut Net, client: u32) {
+            self.seen.push(format!("opened {client}"));
+            net.outbox(client).expect("open").extend_from_slice(b"hello");
+        }
+        fn packet(&mut self, net: &mut Net, client: u32, frame: &Frame<'_>) {
+            self.seen.push(format!("packet {client} {:02x} {}", frame.first, frame.body.len()));
+            match frame.body.first() {
+                Some(b'q') => net.close(client, CloseMode::Linger),
+                Some(b'd') => {
+                    net.outbox(client).expect("open").extend_from_slice(b"more");
+                    net.when_drained(client);
+                }
+                _ => {}
+            }
+        }
+        fn failed(&mut self, _: &mut Net, client: u32, errno: i32) {
+            self.seen.push(format!("failed {client} {errno}"));
+        }
+        fn closed(&mut self, net: &mut Net, client: u32, cause: CloseCause) {
+            self.seen.push(format!("closed {client} {cause:?}"));
+            assert!(net.outbox(client).is_none(), "it has no connection");
+            if self.reopens {
+                net.open(client);
+            }
+        }
+        fn drained(&mut self, net: &mut Net, client: u32) {
+            assert_eq!(net.unsent(client), 0);
+            self.seen.push(format!("drained {client}"));
+        }
+        fn timer(&mut self, net: &mut Net, timer: Timer) {
+            if timer.tag == 1 {
+                net.close(timer.client, CloseMode::Now);
+            } else {
+                net.open(timer.client);
+            }
+        }
+        fn command(&mut self, net: &mut Net, (): ()) {
+            net.close(0, CloseMode::Now);
+            net.close(1, CloseMode::Now);
+            net.stop(3_600_000_000_000);
+        }
+    }
+
+    /// An engine whose two clients are open, in slots 7 and 9000.
+    fn started() -> (Engine<Script>, ConnectionId, ConnectionId) {
+        let endpoint = Mesh::build::<(), ()>(1, 2, 2).remove(0);
+        let mut engine = Engine::new(Script::default(), 2, endpoint);
+        engine.begin_tick(Now::default());
+        let wanted: Vec<(u64, u16)> = std::iter::from_fn(|| engine.next_connect())
+            .map(|connect| (connect.token, connect.to.port()))
+            .collect();
+        assert_eq!(wanted, [(0, 0), (1, 1)]);
+        let ids = (engine.connected(0, 7), engine.connected(1, 9000));
+        assert_eq!(engine.agent.take(), ["opened 0", "opened 1"]);
+        (engine, ids.0, ids.1)
+    }
+
+    fn effects(engine: &mut Engine<Script>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        engine.drain_effects(&mut effects);
+        effects
+    }
+
+    fn outgoing(engine: &mut Engine<Script>, id: ConnectionId) -> Option<Vec<u8>> {
+        engine.take_outgoing(id).map(|outgoing| match outgoing {
+            Outgoing::Bytes(bytes) => bytes,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn what_a_tick_appends_is_sent_once() {
+        let (mut engine, first, second) = started();
+        engine.agent.packet_says(&mut engine.net, 0, b"d");
+        assert_eq!(
+            effects(&mut engine),
+            [
+                Effect::StartReceive(first),
+                Effect::StartReceive(second),
+                Effect::Flush(first),
+                Effect::Flush(second)
+            ]
+        );
+        assert!(engine.prepare_park());
+        assert_eq!(outgoing(&mut engine, first).expect("bytes"), b"hellomore");
+        assert!(!engine.prepare_park(), "the end of an eager send makes no event");
+        assert!(engine.prepare_park());
+        assert!(outgoing(&mut engine, first).is_none());
+        engine.sent(first, Outgoing::Bytes(Vec::new()), Ok(()));
+        assert_eq!(engine.agent.take(), ["packet 0 30 1", "drained 0"]);
+        engine.sent(first, Outgoing::Bytes(Vec::new()), Ok(()));
+        assert!(engine.agent.take().is_empty(), "told once");
+    }
+
+    #[test]
+    fn packets_are_the_same_however_they_are_cut() {
+        let mut stream = vec![0xD0, 0, 0x30, 0x80 | 2, 1];
+        stream.extend_from_slice(&[b'x'; 130]);
+        stream.extend_from_slice(&[0x40, 2, 0, 1]);
+        let expected = ["packet 0 d0 0", "packet 0 30 130", "packet 0 40 2"];
+        for cut in 0..stream.len() {
+            for second_cut in [cut, (cut + 1).min(stream.len()), stream.len()] {
+                let (mut engine, id, _) = started();
+                engine.received(id, &stream[..cut]);
+                engine.received(id, &stream[cut..second_cut]);
+                engine.received(id, &stream[second_cut..]);
+                assert_eq!(engine.agent.take(), expected, "cut at {cut} and {second_cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_client_hears_no_more() {
+        let (mut engine, id, _) = started();
+        effects(&mut engine);
+        engine.received(id, &[0x30, 1, b'q', 0x30, 1, b'x']);
+        engine.received(id, &[0x30, 1, b'x']);
+        engine.receive_ended(id, ReceiveEnd::PeerClosed);
+        assert_eq!(engine.agent.take(), ["packet 0 30 1"]);
+        assert_eq!(effects(&mut engine), [Effect::Close { id, mode: CloseMode::Linger }]);
+        assert_eq!(outgoing(&mut engine, id).expect("what was written before"), b"hello");
+        engine.sent(id, Outgoing::Bytes(Vec::new()), Ok(()));
+        engine.closed(id.index);
+        // The slot's next user is another.
+        engine.net.open(0);
+        assert_eq!(engine.next_connect().expect("asked for").token, 0);
+        let next = engine.connected(0, id.index);
+        assert_ne!(next, id);
+        engine.received(id, &[0x30, 1, b'x']);
+        assert_eq!(engine.agent.take(), ["opened 0"]);
+    }
+
+    #[test]
+    fn a_lost_client_may_open_at_once_and_garbage_loses_it() {
+        let (mut engine, id, other) = started();
+        engine.agent.reopens = true;
+        engine.receive_ended(id, ReceiveEnd::Failed(104));
+        engine.received(other, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 1]);
+        assert_eq!(engine.agent.take(), ["closed 0 Failed(104)", "closed 1 Malformed"]);
+        assert_eq!(engine.next_connect().expect("again").token, 0);
+        engine.connect_failed(0, 111);
+        assert_eq!(engine.agent.take(), ["failed 0 111"]);
+        let closes: Vec<Effect> = effects(&mut engine)
+            .into_iter()
+            .filter(|effect| matches!(effect, Effect::Close { .. }))
+            .collect();
+        let mode = CloseMode::Now;
+        assert_eq!(closes, [Effect::Close { id, mode }, Effect::Close { id: other, mode }]);
+    }
+
+    #[test]
+    fn a_client_nobody_wants_any_more_is_closed_when_it_comes() {
+        let endpoint = Mesh::build::<(), ()>(1, 2, 2).remove(0);
+        let mut engine = Engine::new(Script::default(), 2, endpoint);
+        engine.begin_tick(Now::default());
+        assert_eq!(engine.next_connect().expect("the first").token, 0);
+        engine.net.close(0, CloseMode::Now);
+        let id = engine.connected(0, 3);
+        assert_eq!(effects(&mut engine), [Effect::Close { id, mode: CloseMode::Now }]);
+        // Not asked for yet: forgotten.
+        engine.net.close(1, CloseMode::Now);
+        assert!(engine.next_connect().is_none());
+        // Closed and wanted again on its way: that connection will do.
+        engine.net.open(1);
+        assert_eq!(engine.next_connect().expect("asked for").token, 1);
+        engine.net.close(1, CloseMode::Now);
+        engine.net.open(1);
+        assert!(engine.next_connect().is_none());
+        engine.connected(1, 4);
+        assert_eq!(engine.agent.take(), ["opened 1"]);
+    }
+
+    #[test]
+    fn it_stops_when_all_are_closed() {
+        let (mut engine, first, second) = started();
+        engine.command(());
+        assert!(engine.is_stopping() && !engine.is_stopped());
+        engine.closed(first.index);
+        assert!(!engine.is_stopped());
+        engine.closed(second.index);
+        assert!(engine.is_stopped());
+    }
+
+    impl Script {
+        fn packet_says(&mut self, net: &mut Net, client: u32, body: &[u8]) {
+            self.packet(net, client, &Frame { first: 0x30, body, len: body.len() + 2 });
+        }
     }
 }

@@ -19,7 +19,6 @@ const ABANDONED: u32 = NONE - 2;
 #[derive(Debug)]
 pub struct Net {
     now_ns: u64,
-    unix_ms: u64,
     pub(super) connections: Connections,
     /// The slot of each client, or one of the marks above.
     slots: Vec<u32>,
@@ -27,8 +26,6 @@ pub struct Net {
     effects: Vec<Effect>,
     dirty: Vec<ConnectionId>,
     to_open: VecDeque<u32>,
-    /// Connections asked for and neither open nor failed.
-    opening: usize,
     /// Slots in use.
     open: usize,
     pub(super) schedule: Schedule,
@@ -43,14 +40,12 @@ impl Net {
         let now_ns = sys::monotonic_ns();
         Net {
             now_ns,
-            unix_ms: 0,
             connections: Connections::default(),
             slots: vec![NONE; at(clients)],
             ios: Ios::default(),
             effects: Vec::new(),
             dirty: Vec::new(),
             to_open: VecDeque::new(),
-            opening: 0,
             open: 0,
             schedule: Schedule::new(now_ns),
             stop_at_ns: None,
@@ -65,16 +60,6 @@ impl Net {
         self.now_ns
     }
 
-    /// Milliseconds since the Unix epoch at the begin of this tick.
-    pub fn unix_ms(&self) -> u64 {
-        self.unix_ms
-    }
-
-    /// Connections asked for that are neither open nor failed.
-    pub fn opening(&self) -> usize {
-        self.opening
-    }
-
     /// Asks for a connection of a client that has none.
     pub fn open(&mut self, client: u32) {
         let slot = &mut self.slots[at(client)];
@@ -83,16 +68,10 @@ impl Net {
             ABANDONED => *slot = OPENING,
             NONE => {
                 *slot = OPENING;
-                self.opening += 1;
                 self.to_open.push_back(client);
             }
             _ => debug_assert!(false, "client {client} has a connection"),
         }
-    }
-
-    /// Whether the client has a connection.
-    pub fn is_open(&self, client: u32) -> bool {
-        self.slots[at(client)] < ABANDONED
     }
 
     /// Where to append packets of a client, if it has a connection. They are sent at the end of the tick.
@@ -157,11 +136,6 @@ impl Net {
 
     // ---- for the engine
 
-    pub(super) fn begin_tick(&mut self, unix_ms: u64) {
-        self.unix_ms = unix_ms;
-        self.read_clock();
-    }
-
     #[inline]
     pub(super) fn read_clock(&mut self) {
         self.now_ns = sys::monotonic_ns();
@@ -188,7 +162,6 @@ impl Net {
 
     /// A connection is there. False: nobody wants it any more; it is being closed.
     pub(super) fn opened(&mut self, client: u32, index: u32) -> (ConnectionId, bool) {
-        self.opening -= 1;
         self.open += 1;
         let is_wanted = self.slots[at(client)] == OPENING && self.stop_at_ns.is_none();
         let id = self.connections.take(index, client);
@@ -205,7 +178,6 @@ impl Net {
 
     /// A connection will not come. False: nobody wanted it any more.
     pub(super) fn not_opened(&mut self, client: u32) -> bool {
-        self.opening -= 1;
         std::mem::replace(&mut self.slots[at(client)], NONE) == OPENING
     }
 

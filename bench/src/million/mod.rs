@@ -120,10 +120,10 @@ fn default_sources(clients: u32) -> Vec<Ipv4Addr> {
 
 fn memory(pids: &[i32]) -> Result<Memory, BenchError> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let read = |pids: &[i32]| {
-        process::resident_bytes(pids).map_err(|source| BenchError::Process {
-            pid: pids.first().copied().unwrap_or(0),
-            source,
+    let read = |pids: &[i32]| -> Result<u64, BenchError> {
+        pids.iter().try_fold(0, |sum, &pid| {
+            let bytes = process::resident_bytes(&[pid]);
+            bytes.map(|bytes| sum + bytes).map_err(|source| BenchError::Process { pid, source })
         })
     };
     let kernel = process::kernel_memory();
@@ -345,7 +345,11 @@ impl Run<'_> {
                 return Err(BenchError::Lost(text));
             }
             if self.said.elapsed() >= Duration::from_secs(1) {
-                self.say(&format!("{what}: {} of {wanted}, {failed} tried again", now.0));
+                let how_far = match now.1 {
+                    0 => format!("{} of {wanted}", now.0),
+                    so_far => format!("{so_far} so far"),
+                };
+                self.say(&format!("{what}: {how_far}, {failed} tried again"));
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -140,6 +140,14 @@ pub fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
+/// How many ports the kernel chooses local ones from.
+pub fn local_ports() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_whitespace().map_while(|word| word.parse::<usize>().ok());
+    let (first, last) = (ports.next()?, ports.next()?);
+    (last + 1).checked_sub(first)
+}
+
 /// Raises the soft limit of open files to the hard limit and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -95,6 +95,11 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// How many buffers there are.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.entries)
+    }
+
     /// The bytes received into a buffer.
     ///
     /// # Panics

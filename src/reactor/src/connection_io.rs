@@ -14,7 +14,7 @@ use crate::driver::Driver;
 use crate::ops::{Op, Tag};
 use crate::sends::{EAGER_BYTES_MAX, Progress};
 use crate::slots::{
-    ARMED, CANCELLING, ENDED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED,
+    ARMED, CANCELLING, ENDED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED, STARVED,
 };
 
 /// Something of a held connection that waits for the next tick.
@@ -123,8 +123,7 @@ impl<C: Core> Driver<C> {
                 self.take_end(core, id, ReceiveEnd::PeerClosed);
             }
             (Err(_), _) => match -result {
-                // Back-pressure: the buffers are back before the next submission.
-                libc::ENOBUFS => self.counters.add(ReactorCounter::ReceiveNoBuffers, 1),
+                libc::ENOBUFS => self.starve(id),
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 errno => self.take_end(core, id, ReceiveEnd::Failed(errno)),
             },
@@ -132,6 +131,38 @@ impl<C: Core> Driver<C> {
         if ended {
             self.arm_receive(id.index);
             self.settle(core, id.index);
+        }
+    }
+
+    /// All buffers were in use, so the receive of a connection that has bytes ended. Many more connections than buffers may be
+    /// in this state: arming all of them again at once would end nearly all of them again.
+    fn starve(&mut self, id: ConnectionId) {
+        self.counters.add(ReactorCounter::ReceiveNoBuffers, 1);
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        if !slot.has(STARVED) {
+            slot.set(STARVED);
+            let lane = self.lanes.of(id.index);
+            self.lanes.at(lane).starved.push_back(id);
+        }
+    }
+
+    /// Arms the receives of starved connections, of each lane as many as it has buffers, in the order they came.
+    pub(crate) fn feed_starved(&mut self) {
+        for lane in 0..self.lanes.count() {
+            if self.lanes.at(lane).starved.is_empty() {
+                continue;
+            }
+            for _ in 0..self.lanes.at(lane).buffers.count() {
+                let Some(id) = self.lanes.at(lane).starved.pop_front() else { break };
+                if let Some(slot) = self.slots.get(id.index).filter(|slot| {
+                    slot.generation & GENERATION_MASK == id.generation && slot.has(STARVED)
+                }) {
+                    slot.clear(STARVED);
+                    self.arm_receive(id.index);
+                }
+            }
+            // One that has gone in the meantime must not keep the others waiting.
+            self.again |= !self.lanes.at(lane).starved.is_empty();
         }
     }
 

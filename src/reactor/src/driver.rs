@@ -184,6 +184,7 @@ impl<C: Core> Driver<C> {
         self.apply_effects(core);
         self.open_connections(core);
         self.lanes.publish_buffers();
+        self.feed_starved();
         let background = core.has_background_work();
         let stopped = core.is_stopped();
         let wait = if background || stopped { Wait::No } else { self.choose_wait(core) };

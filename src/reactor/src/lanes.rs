@@ -7,11 +7,13 @@
 //!
 //! A connection's index counts through all lanes: the lane in the upper bits, the slot of its table in the lower ones.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::{squeue, types};
+use shard::ConnectionId;
 
 use crate::ReactorSettings;
 use crate::buffers::Buffers;
@@ -33,6 +35,8 @@ pub(crate) struct Lane {
     pub(crate) buffers: Buffers,
     /// Slots in use.
     used: u32,
+    /// Connections whose receive ended because all buffers were in use.
+    pub(crate) starved: VecDeque<ConnectionId>,
 }
 
 impl Lane {
@@ -49,7 +53,7 @@ impl Lane {
         let port = Port::new(&sizes, table)?;
         let buffers = Buffers::register(&port.submitter(), buffers, settings.buffer_bytes)
             .map_err(|error| RingError::Buffers(buffers, settings.buffer_bytes, error))?;
-        Ok(Self { port, buffers, used: 0 })
+        Ok(Self { port, buffers, used: 0, starved: VecDeque::new() })
     }
 
     /// Slots that are free at least before a lane is added, if it is the only one.

@@ -59,6 +59,8 @@ pub(crate) const ENDED: u16 = 1 << 7;
 pub(crate) const SHUTTING: u16 = 1 << 8;
 /// The shard never heard of this connection.
 pub(crate) const UNKNOWN: u16 = 1 << 9;
+/// Its receive ended because all buffers were in use; it waits for its turn to be armed again.
+pub(crate) const STARVED: u16 = 1 << 10;
 
 /// One connection.
 #[derive(Debug, Clone, Copy, Default)]
@@ -103,8 +105,10 @@ impl Slot {
     #[inline]
     pub(crate) const fn wants_receive(&self) -> bool {
         match self.phase {
-            Phase::Open => self.flags & (STARTED | PAUSED | HELD | ENDED | ARMED) == STARTED,
-            Phase::LingerDrain => self.flags & (ENDED | ARMED) == 0,
+            Phase::Open => {
+                self.flags & (STARTED | PAUSED | HELD | ENDED | ARMED | STARVED) == STARTED
+            }
+            Phase::LingerDrain => self.flags & (ENDED | ARMED | STARVED) == 0,
             _ => false,
         }
     }

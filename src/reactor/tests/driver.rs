@@ -627,3 +627,32 @@ fn a_core_opens_connections_from_the_addresses_it_wants() {
     client.stop();
     server.stop();
 }
+
+#[test]
+fn more_connections_than_buffers_are_all_served() {
+    // Two buffers, and two hundred connections that all have bytes at once, again and again.
+    let settings = ReactorSettings { buffers: 2, buffer_bytes: 512, ..small() };
+    let echoes = start(&[settings], false);
+    let mut streams: Vec<_> = (0..200).map(|_| connect(&echoes)).collect();
+    let text = vec![b'x'; 3000];
+    for _ in 0..5 {
+        echoes.shards[0].ask(|_| std::thread::sleep(Duration::from_millis(5)));
+        for stream in &mut streams {
+            stream.write_all(&text).unwrap();
+        }
+        for stream in &mut streams {
+            expect(stream, &text);
+        }
+    }
+    let counters = &echoes.shards[0].thread.counters;
+    let starved = counters.get(ReactorCounter::ReceiveNoBuffers);
+    // Each receive that ends is armed again once there is a buffer for it: about once for every buffer that was filled.
+    assert!((1..20_000).contains(&starved), "{starved}");
+    // Some go while they wait for their turn.
+    for stream in streams.iter_mut().step_by(2) {
+        stream.write_all(&text).unwrap();
+    }
+    drop(streams);
+    until("all are closed", || echoes.shards[0].seen.closed.load(Relaxed) == 200);
+    echoes.stop();
+}
