@@ -9,6 +9,8 @@ mod opening;
 mod publisher;
 mod sending;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod tracks;
 
 pub use failure::Failure;
