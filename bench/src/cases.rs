@@ -47,7 +47,6 @@ pub struct Case {
 
 impl Scenario {
     /// What it stands for.
-    #[expect(clippy::enum_glob_use, reason = "a table")]
     pub fn case(self) -> Case {
         use Scenario::*;
         let base = Case {
