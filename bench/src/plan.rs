@@ -177,7 +177,8 @@ impl Plan {
     pub fn opened_at(&self, thread: u32, place: u32) -> u32 {
         if self.shape == Shape::Relay {
             // The server joins connections two by two in the order they come.
-            return place / 2 + if place.is_multiple_of(2) { self.on_thread(thread).hearing } else { 0 };
+            return place / 2
+                + if place.is_multiple_of(2) { self.on_thread(thread).hearing } else { 0 };
         }
         place
     }
