@@ -1,2 +1,10 @@
+//! Byte filters.
 #![forbid(unsafe_code)]
-//! x
+
+mod peer;
+mod proxy;
+
+pub use peer::{
+    ClientCertificate, PeerInfo, ProxyInfo, ProxyTls, Subprotocol, TlsInfo, WebSocketInfo,
+};
+pub use proxy::{ProxyError, ProxySettings};
