@@ -22,20 +22,30 @@ const HEADER_LEN_MAX: usize = 14;
 /// Longest payload of a control frame (5.5).
 const CONTROL_LEN_MAX: u64 = 125;
 
-/// Puts a header of ours: final and not masked.
-pub(super) fn put_header(opcode: u8, len: usize, wire: &mut Vec<u8>) {
-    wire.push(FIN | opcode);
+/// A header of ours, final and not masked: ten bytes and how many of them.
+pub(super) fn header(opcode: u8, len: usize) -> ([u8; 10], usize) {
+    let mut header = [FIN | opcode, 127, 0, 0, 0, 0, 0, 0, 0, 0];
     match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(len @ 0..=125), _) => wire.push(len),
+        (Ok(len @ 0..=125), _) => {
+            header[1] = len;
+            (header, 2)
+        }
         (_, Ok(len)) => {
-            wire.push(126);
-            wire.extend_from_slice(&len.to_be_bytes());
+            header[1] = 126;
+            header[2..4].copy_from_slice(&len.to_be_bytes());
+            (header, 4)
         }
         _ => {
-            wire.push(127);
-            wire.extend_from_slice(&(len as u64).to_be_bytes());
+            header[2..].copy_from_slice(&(len as u64).to_be_bytes());
+            (header, 10)
         }
     }
+}
+
+/// Puts a header of ours.
+pub(super) fn put_header(opcode: u8, len: usize, wire: &mut Vec<u8>) {
+    let (header, len) = header(opcode, len);
+    wire.extend_from_slice(&header[..len]);
 }
 
 /// What came of the bytes given to a reader.

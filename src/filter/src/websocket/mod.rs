@@ -120,9 +120,10 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Puts the header of one binary message of this length (5.2); its payload is to follow, unmasked (5.1).
-    pub(crate) fn put_header(len: usize, wire: &mut Vec<u8>) {
-        frame::put_header(frame::BINARY, len, wire);
+    /// The header of one binary message of this length (5.2), and how long the header is; the payload is to follow,
+    /// unmasked (5.1).
+    pub(crate) fn header(len: usize) -> ([u8; 10], usize) {
+        frame::header(frame::BINARY, len)
     }
 
     /// Says goodbye, if anything was said before. The peer's answer ends the WebSocket.
