@@ -19,9 +19,11 @@ const TABLE: [u32; 256] = {
 
 /// The checksum of all these pieces in order.
 pub(super) fn crc32c(pieces: &[&[u8]]) -> u32 {
-    !pieces.iter().copied().flatten().fold(!0, |crc: u32, byte| {
-        TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8)
-    })
+    !pieces
+        .iter()
+        .copied()
+        .flatten()
+        .fold(!0, |crc: u32, byte| TABLE[usize::from(crc.to_le_bytes()[0] ^ byte)] ^ (crc >> 8))
 }
 
 #[test]

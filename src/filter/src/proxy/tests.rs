@@ -194,11 +194,14 @@ fn a_header() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(b"PROXY TCP4 192.0.2.1 198.51.100.2 12345 1883\r\n".to_vec()),
         Just(b"PROXY UNKNOWN\r\n".to_vec()),
-        proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..5)
-            .prop_map(|tlvs| {
-                let tlvs = tlvs.iter().flat_map(|(kind, value)| tlv(*kind, value));
-                v2(0x21, 0x11, &TCP4.into_iter().chain(tlvs).collect::<Vec<_>>())
-            }),
+        proptest::collection::vec(
+            (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..40)),
+            0..5
+        )
+        .prop_map(|tlvs| {
+            let tlvs = tlvs.iter().flat_map(|(kind, value)| tlv(*kind, value));
+            v2(0x21, 0x11, &TCP4.into_iter().chain(tlvs).collect::<Vec<_>>())
+        }),
         (any::<u8>(), any::<u8>(), proptest::collection::vec(any::<u8>(), 0..300))
             .prop_map(|(command, family, block)| v2(command, family, &block)),
         proptest::collection::vec(any::<u8>(), 0..200),

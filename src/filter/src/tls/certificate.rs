@@ -15,7 +15,8 @@ impl ClientCertificate {
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let subject = certificate.tbs_certificate().subject();
-        let common_name = subject.common_name().ok().flatten().map(|name| name.value().into_owned());
+        let common_name =
+            subject.common_name().ok().flatten().map(|name| name.value().into_owned());
         Some(Self {
             // It may become a user name: what no MQTT string may have in it (MQTT-1.5.4-2) must not cut it short somewhere.
             common_name: common_name.filter(|name| !name.contains('\0')).map(Into::into),

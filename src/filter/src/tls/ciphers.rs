@@ -62,9 +62,9 @@ fn is_tls13(suite: &SupportedCipherSuite) -> bool {
 pub(super) fn suites(names: &[String], warnings: &mut Vec<Warning>) -> Vec<SupportedCipherSuite> {
     let mut chosen = Vec::new();
     for name in names {
-        let known = SUITES.iter().find(|named| {
-            named.1.eq_ignore_ascii_case(name) || named.2.eq_ignore_ascii_case(name)
-        });
+        let known = SUITES
+            .iter()
+            .find(|named| named.1.eq_ignore_ascii_case(name) || named.2.eq_ignore_ascii_case(name));
         match known {
             Some(named) if chosen.contains(&named.0) => {}
             Some(named) => chosen.push(named.0),

@@ -71,10 +71,7 @@ impl Loader {
             config.ticketer =
                 ring::Ticketer::new().map_err(|error| TlsError::Config(error.to_string()))?;
         }
-        Ok(TlsServer {
-            config: Arc::new(config),
-            handshake_bytes_max: options.handshake_bytes_max,
-        })
+        Ok(TlsServer { config: Arc::new(config), handshake_bytes_max: options.handshake_bytes_max })
     }
 
     fn resolver(
@@ -159,10 +156,9 @@ impl Loader {
             self.warnings.push(Warning::CaSkipped { file: shown(ca_file), count: skipped });
         }
         let roots = Arc::new(roots);
-        let mut builder =
-            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
-                // As OpenSSL's X509_V_FLAG_CRL_CHECK and mosquitto's crlfile: of the client's own certificate.
-                .only_check_end_entity_revocation();
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+            // As OpenSSL's X509_V_FLAG_CRL_CHECK and mosquitto's crlfile: of the client's own certificate.
+            .only_check_end_entity_revocation();
         let crl_file = options.crl_file.as_deref();
         if let Some(file) = crl_file {
             builder = builder.with_crls(self.revocation_lists(file)?);
@@ -209,7 +205,11 @@ fn blocks<T: PemObject>(bytes: &[u8], file: &Path) -> Result<Vec<T>, TlsError> {
 /// The certificates in a file, at least one.
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = blocks::<CertificateDer<'static>>(&read(file)?, file)?;
-    if certificates.is_empty() { Err(TlsError::NoCertificate(shown(file))) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(TlsError::NoCertificate(shown(file)))
+    } else {
+        Ok(certificates)
+    }
 }
 
 /// The first private key in a file.

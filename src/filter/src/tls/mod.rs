@@ -15,7 +15,6 @@ mod load;
 mod options;
 mod resolver;
 
-
 pub use error::{TlsError, TlsFailure, Warning};
 pub use options::{CertificateFiles, SniCertificate, TlsOptions};
 

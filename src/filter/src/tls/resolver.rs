@@ -34,7 +34,11 @@ impl Resolver {
         Self { default, exact: HashMap::new(), wildcard: HashMap::new() }
     }
 
-    pub(super) fn add(&mut self, name: &str, certificate: &Arc<CertifiedKey>) -> Result<(), TlsError> {
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        certificate: &Arc<CertifiedKey>,
+    ) -> Result<(), TlsError> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let (names, bare) = match name.strip_prefix("*.") {
             Some(rest) => (&mut self.wildcard, rest),

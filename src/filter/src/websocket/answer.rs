@@ -59,11 +59,9 @@ pub(super) fn refuse(error: &WebSocketError, settings: &WebSocketSettings, wire:
             "Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n",
             "Only version 13 of the WebSocket protocol (RFC 6455) is spoken here.\n".to_owned(),
         ),
-        Refusal::Origin(_) => (
-            "403 Forbidden",
-            CLOSE,
-            "Pages from this origin may not connect here.\n".to_owned(),
-        ),
+        Refusal::Origin(_) => {
+            ("403 Forbidden", CLOSE, "Pages from this origin may not connect here.\n".to_owned())
+        }
         Refusal::Subprotocol => (
             "400 Bad Request",
             CLOSE,

@@ -152,7 +152,11 @@ fn section_5_fragments() {
 
 #[test]
 fn section_7_close() {
-    run("7.1.1", &cat(&[&bin(b"x"), &close_masked(1000, b"")]), &closed(Some(1000)).after(b"x", b""));
+    run(
+        "7.1.1",
+        &cat(&[&bin(b"x"), &close_masked(1000, b"")]),
+        &closed(Some(1000)).after(b"x", b""),
+    );
     let input = cat(&[&close_masked(1000, b""), &close_masked(1000, b"")]);
     run("7.1.2 two closes", &input, &closed(Some(1000)));
     run("7.1.3", &cat(&[&close_masked(1000, b""), &masked(0x89, b"")]), &closed(Some(1000)));

@@ -114,8 +114,11 @@ impl FrameReader {
             let len = usize::try_from(payload.left).unwrap_or(usize::MAX).min(raw.len());
             let (now, rest) = raw.split_at(len);
             raw = rest;
-            let to =
-                if payload.opcode >= CLOSE { Some(&mut self.control) } else { plain.as_deref_mut() };
+            let to = if payload.opcode >= CLOSE {
+                Some(&mut self.control)
+            } else {
+                plain.as_deref_mut()
+            };
             if let Some(to) = to {
                 payload.mask = mask::append_unmasked(now, payload.mask, to);
             }
@@ -177,8 +180,7 @@ impl FrameReader {
             }
             self.message = (!header.fin).then_some(len);
         }
-        self.payload =
-            Some(Payload { opcode: header.opcode, mask: header.mask, left: header.len });
+        self.payload = Some(Payload { opcode: header.opcode, mask: header.mask, left: header.len });
         Ok(true)
     }
 
@@ -189,10 +191,7 @@ impl FrameReader {
 
 /// Parses the header these bytes begin with, and its length; `None` if it is cut. What is wrong is said as soon as it can
 /// be seen. `in_message`: the last data frame had no FIN.
-fn parse_header(
-    bytes: &[u8],
-    in_message: bool,
-) -> Result<Option<(Header, usize)>, WebSocketError> {
+fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<(Header, usize)>, WebSocketError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     // 5.2: nonzero only if an extension is negotiated that says so, and none is.
     if first & RESERVED != 0 {

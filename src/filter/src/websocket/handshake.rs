@@ -133,7 +133,8 @@ pub(super) fn check(head: &[u8], settings: &WebSocketSettings) -> Result<Request
         return Err(Refusal::Version);
     }
     let host = headers.one("Host")?.ok_or(Refusal::Malformed("no Host"))?;
-    let key = headers.one("Sec-WebSocket-Key")?.ok_or(Refusal::Malformed("no Sec-WebSocket-Key"))?;
+    let key =
+        headers.one("Sec-WebSocket-Key")?.ok_or(Refusal::Malformed("no Sec-WebSocket-Key"))?;
     let accept = accept(key)?;
     let origin = headers.one("Origin")?;
     check_origin(origin, settings)?;

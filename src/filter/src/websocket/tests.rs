@@ -173,8 +173,7 @@ fn what_is_no_http_is_not_waited_for() {
 fn subprotocol_may_be_missing_if_the_listener_says_so() {
     let settings = WebSocketSettings { subprotocol_required: false, ..Default::default() };
     for to in ["Sec-WebSocket-Protocol: chat\r\n", ""] {
-        let request =
-            REQUEST.replace("Sec-WebSocket-Protocol: chat, mqttv3.1.1, mqtt\r\n", to);
+        let request = REQUEST.replace("Sec-WebSocket-Protocol: chat, mqttv3.1.1, mqtt\r\n", to);
         let outcome = ask(&request, &settings);
         assert_eq!(outcome.error, None);
         assert!(!String::from_utf8(outcome.wire).unwrap().contains("Sec-WebSocket-Protocol"));
@@ -294,8 +293,9 @@ fn a_request() -> impl Strategy<Value = Vec<u8>> {
         Just("X-Forwarded-For: 192.0.2.1, 10.0.0.1\r\n".to_owned()),
         "[A-Za-z-]{1,12}: [ -~]{0,20}\r\n",
     ];
-    proptest::collection::vec(header, 0..4)
-        .prop_map(|more| REQUEST.replace("Origin", &format!("{}Origin", more.concat())).into_bytes())
+    proptest::collection::vec(header, 0..4).prop_map(|more| {
+        REQUEST.replace("Origin", &format!("{}Origin", more.concat())).into_bytes()
+    })
 }
 
 fn in_pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
