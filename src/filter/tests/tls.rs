@@ -388,7 +388,7 @@ fn a_certificate_that_expires_is_warned_of() {
         site.folder.write("x.key", &pem.key),
     );
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_924_905_600); // 2030-12-31
-    let day = Duration::from_hours(24);
+    let day = Duration::from_secs(24 * 3600);
     let at = |now| TlsServer::load(&options, now).unwrap().1;
     assert_eq!(at(end - 100 * day), []);
     assert!(matches!(at(end - 10 * day)[..], [Warning::ExpiresSoon { days: 10, .. }]));

@@ -2,7 +2,7 @@
 
 use super::error::{TlsError, Warning};
 use rustls::crypto::ring::cipher_suite as suite;
-use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 /// A suite and the names IANA and OpenSSL have for it.
 struct Named(SupportedCipherSuite, &'static str, &'static str);
@@ -98,6 +98,15 @@ fn why_not(name: &str) -> &'static str {
         "this TLS library does not have it"
     } else {
         "its mode (CBC) is open to padding oracles; use AES-GCM or CHACHA20-POLY1305"
+    }
+}
+
+/// The name of a version as OpenSSL has it.
+pub(super) const fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        _ => "unknown",
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus, WriteTraffic,
 };
-use rustls::{Error, HandshakeKind, ProtocolVersion};
+use rustls::{Error, HandshakeKind};
 
 /// Most plain bytes in a record (RFC 8446, 5.1).
 const RECORD_LEN_MAX: usize = 1 << 14;
@@ -19,7 +19,7 @@ const WIRE_RECORD_LEN_MAX: usize = RECORD_LEN_MAX + 2048 + 5;
 
 /// What rustls holds on the heap for a connection that is up, beyond its struct. Measured (`tests/memory.rs`); it tells
 /// nobody.
-const RUSTLS_HEAP_BYTES: usize = 2600;
+const RUSTLS_HEAP_BYTES: usize = 2048;
 
 /// One TLS connection.
 pub(crate) struct TlsConnection {
@@ -264,11 +264,7 @@ impl TlsConnection {
     pub(crate) fn info(&mut self) -> TlsInfo {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
         TlsInfo {
-            version: match self.rustls.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "unknown",
-            },
+            version: self.rustls.protocol_version().map_or("unknown", ciphers::version_name),
             cipher: self.rustls.negotiated_cipher_suite().map_or("unknown", ciphers::iana_name),
             resumed: self.rustls.handshake_kind() == Some(HandshakeKind::Resumed),
             server_name: self.server_name.take(),

@@ -65,7 +65,7 @@ pub enum TlsError {
     /// none of the versions {0} is spoken here; allow tlsv1.2 or tlsv1.3
     NoVersion(String),
     /// none of the ciphers listed can be used with {0}; leave the list empty for all good ones
-    NoCipher(String),
+    NoCipher(&'static str),
     /// the settings for TLS contradict each other: {0}
     Config(String),
 }

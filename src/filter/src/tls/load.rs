@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How long before the end it is said that a certificate expires.
-const SOON: Duration = Duration::from_hours(14 * 24);
+const SOON: Duration = Duration::from_secs(14 * DAY_SECONDS);
 const DAY_SECONDS: u64 = 24 * 3600;
 
 impl TlsServer {
@@ -39,11 +39,16 @@ struct Loader {
 
 impl Loader {
     fn server(&mut self, options: &TlsOptions) -> Result<TlsServer, TlsError> {
-        let versions = ciphers::versions(&options.versions, &mut self.warnings)?;
+        let mut versions = ciphers::versions(&options.versions, &mut self.warnings)?;
         let cipher_suites = ciphers::suites(&options.ciphers, &mut self.warnings);
+        // A version that is asked for needs a cipher; one that is only not forbidden goes without.
+        versions.retain(|version| {
+            !options.versions.is_empty()
+                || cipher_suites.iter().any(|suite| suite.version() == *version)
+        });
         for version in &versions {
             if !cipher_suites.iter().any(|suite| suite.version() == *version) {
-                return Err(TlsError::NoCipher(format!("{:?}", version.version)));
+                return Err(TlsError::NoCipher(ciphers::version_name(version.version)));
             }
         }
         let provider = Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() });
