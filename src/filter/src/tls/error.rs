@@ -176,6 +176,8 @@ impl TlsFailure {
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::SupportedVersionsExtensionRequired
+                // Of TLS 1.2, and the first thing missed in the hello of a client that only speaks 1.1.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
             ) => "tls_version",
             Error::NoApplicationProtocol => "tls_alpn",
