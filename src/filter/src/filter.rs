@@ -211,20 +211,23 @@ impl Filter {
             return;
         }
         let tls_is_up = self.tls.as_deref().is_some_and(TlsConnection::is_open);
-        if self.proxy.is_none() && (self.settings.tls.is_none() || tls_is_up) {
-            let mut last = Vec::new();
-            if let Some(socket) = &mut self.websocket {
-                socket.close(why, &mut last);
-                self.is_ended = socket.is_ended();
-            }
-            match &mut self.tls {
-                // If it cannot be sent, nothing can.
-                Some(tls) => drop(tls.send(&last, std::iter::empty(), wire)),
-                None => wire.extend_from_slice(&last),
-            }
+        if self.proxy.is_some() || (self.settings.tls.is_some() && !tls_is_up) {
+            // There are no words yet to say it in, and whatever comes now is of no use.
+            self.is_ended = true;
+            return;
         }
-        if let Some(tls) = &mut self.tls {
-            tls.close(wire);
+        let mut last = Vec::new();
+        if let Some(socket) = &mut self.websocket {
+            socket.close(why, &mut last);
+            self.is_ended = socket.is_ended();
+        }
+        match &mut self.tls {
+            Some(tls) => {
+                // If it cannot be sent, nothing can.
+                let _ = tls.send(&last, std::iter::empty(), wire);
+                tls.close(wire);
+            }
+            None => wire.extend_from_slice(&last),
         }
     }
 
@@ -301,8 +304,7 @@ impl AboveTls<'_> {
     ) -> Result<(), FilterError> {
         match &mut self.socket {
             Some((socket, settings)) => {
-                let peer = self.peer.get_or_insert_default();
-                Ok(socket.received(bytes, settings, peer, plain, wire)?)
+                Ok(socket.received(bytes, settings, self.peer, plain, wire)?)
             }
             None if self.is_closing => Ok(()),
             None => {

@@ -18,7 +18,8 @@
 //! - **Receive.** [`Filter::received`] with the bytes in the buffer they were received into, which are overwritten; two scratch
 //!   vectors of the shard, cleared before. Then, in this order: what is in `plain` goes to the shard as if it had been
 //!   received; what is in `wire` is to be sent, before all that the shard answers. Both are to be done also when an error is
-//!   returned. One call is at most one signature; a budget per tick counts the calls made while the stage is
+//!   returned. One call is at most one signature of ours or one
+//!   client's certificate checked; a budget per tick counts the calls made while the stage is
 //!   [`Stage::Tls`], and connections beyond it wait for the next tick with their bytes in their buffers.
 //! - **Send.** What the shard wants to send to a connection in a tick is given to [`Filter::send`] at once, in pieces: it becomes one
 //!   frame and as few records as may be. Only when [`Filter::is_open`]; before that the shard has nothing to say, as no

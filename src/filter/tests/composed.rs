@@ -97,6 +97,10 @@ fn wss_behind_a_proxy() {
         assert_eq!(websocket.cookie("token"), Some("secret"));
         assert_eq!(*pair.filter.peer(), PeerInfo::default());
 
+        let idle = pair.filter.heap_bytes();
+        pair.say(&masked(0x82, b"PINGREQ")).unwrap();
+        assert_eq!(pair.filter.heap_bytes(), idle, "the peer is forgotten for good");
+
         pair.heard.clear();
         pair.say(&masked(0x88, b"\x03\xe8")).unwrap();
         assert_eq!(pair.heard, b"\x88\x02\x03\xe8");
@@ -161,8 +165,9 @@ fn goodbye_at_every_stage() {
     let mut pair = Pair::new(&settings, &config, "localhost");
     introduce(&mut pair);
     assert_eq!(goodbye(&mut pair), 0);
+    assert!(pair.filter.is_ended());
     pair.pump().unwrap();
-    assert_eq!(pair.client_error, None);
+    assert_eq!((pair.client_error, pair.wire_bytes), (None, 0), "what comes after is not read");
 
     let mut pair = Pair::new(&settings, &config, "localhost");
     introduce(&mut pair);

@@ -83,7 +83,8 @@ pub(super) struct Request {
 
 impl Request {
     /// Tells what is now known about the peer.
-    pub(super) fn tell(self, peer: &mut PeerInfo) {
+    pub(super) fn tell(self, peer: &mut Option<Box<PeerInfo>>) {
+        let peer = peer.get_or_insert_default();
         if self.forwarded.is_some() {
             peer.address = self.forwarded;
         }

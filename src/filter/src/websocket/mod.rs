@@ -62,7 +62,7 @@ impl WebSocket {
         &mut self,
         raw: &[u8],
         settings: &WebSocketSettings,
-        peer: &mut PeerInfo,
+        peer: &mut Option<Box<PeerInfo>>,
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<(), WebSocketError> {
@@ -83,7 +83,7 @@ impl WebSocket {
         &mut self,
         mut raw: &[u8],
         settings: &WebSocketSettings,
-        peer: &mut PeerInfo,
+        peer: &mut Option<Box<PeerInfo>>,
         plain: &mut Vec<u8>,
         wire: &mut Vec<u8>,
     ) -> Result<(), WebSocketError> {
