@@ -163,6 +163,17 @@ impl Slots {
         slot
     }
 
+    /// The connections whose receive is armed.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = ConnectionId> {
+        let slots = self.chunks.iter().flatten().flat_map(|chunk| chunk.iter());
+        let places = self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.is_some());
+        let indices = places.flat_map(|(place, _)| place * CHUNK..(place + 1) * CHUNK);
+        indices.zip(slots).filter(|(_, slot)| slot.has(ARMED)).map(|(index, slot)| ConnectionId {
+            index: u32::try_from(index).expect("an index has 32 bits"),
+            generation: slot.generation & GENERATION_MASK,
+        })
+    }
+
     /// Gives a slot back.
     pub(crate) fn free(&mut self, index: u32) {
         let slot = self.get(index).expect("a used slot has its chunk");

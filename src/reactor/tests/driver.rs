@@ -656,3 +656,53 @@ fn more_connections_than_buffers_are_all_served() {
     until("all are closed", || echoes.shards[0].seen.closed.load(Relaxed) == 200);
     echoes.stop();
 }
+
+#[test]
+fn a_burst_of_moves_fills_several_tables() {
+    let echoes = start(&[small(), narrow(400)], true);
+    let mut streams: Vec<_> = (0..300).map(|_| connect(&echoes)).collect();
+    // Slowly at first, so that there are tables; then all the others at once.
+    for stream in &mut streams[..100] {
+        stream.write_all(b"\x01MOVE 1\nx").unwrap();
+        expect(stream, b"MOVED:x");
+    }
+    let failed = || echoes.shards[0].thread.counters.get(ReactorCounter::HandOversFailed);
+    assert_eq!(failed(), 0);
+    for stream in &mut streams[100..] {
+        stream.write_all(b"\x01MOVE 1\nx").unwrap();
+    }
+    let mut moved = 0;
+    for stream in &mut streams[100..] {
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        moved += u64::from(&answer == b"MOVE");
+    }
+    // A burst of more than a table has room for may lose some to a full table, but nobody without an answer.
+    assert_eq!(moved + failed(), 200);
+    assert!(moved >= 50, "{moved}");
+    echoes.stop();
+}
+
+#[test]
+fn a_further_ring_whose_completions_overflow_goes_on() {
+    // A completion queue of 64 on the further rings, and far more ends at once.
+    let settings = ReactorSettings { table_entries_max: Some(600), ..narrow(2000) };
+    let echoes = start(&[settings], false);
+    let mut streams: Vec<_> = (0..1100).map(|_| connect(&echoes)).collect();
+    for stream in &mut streams {
+        echoed(stream, b"in");
+    }
+    let ids = echoes.shards[0].ask(|echo| (0..echo.opened_max()).collect::<Vec<u32>>());
+    echoes.shards[0].ask(move |echo| {
+        for index in ids {
+            let id = echo.id(index);
+            echo.effects.push(Effect::Close { id, mode: shard::CloseMode::Now });
+        }
+    });
+    until("all are closed", || echoes.shards[0].seen.closed.load(Relaxed) == 1100);
+    let ticks = echoes.shards[0].seen.ticks.load(Relaxed);
+    std::thread::sleep(Duration::from_millis(300));
+    let ticks = echoes.shards[0].seen.ticks.load(Relaxed) - ticks;
+    assert!(ticks < 50, "it rests, not {ticks} ticks");
+    echoes.stop();
+}

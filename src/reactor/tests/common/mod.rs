@@ -119,6 +119,11 @@ impl Echo {
         ConnectionId { index, generation: self.connections[index as usize].generation }
     }
 
+    /// One more than the largest slot that was used.
+    pub fn opened_max(&self) -> u32 {
+        u32::try_from(self.connections.len()).unwrap()
+    }
+
     /// Pushes something to another shard.
     pub fn poke(&mut self, to: ShardId) {
         self.endpoint.push_data(to, &mut Vec::new()).expect("the ring has room");
