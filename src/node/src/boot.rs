@@ -112,7 +112,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         log::warn!("no listener is set: no client can connect");
     }
     let (replies_in, replies) = bounded(replies_max(shards));
-    let clients = settings.listeners.iter().map(|l| ListenerClients::new(l.options.max_clients));
+    let clients = settings.listeners.iter().map(|l| ListenerClients::new(&l.options));
     let common = Common {
         settings: Arc::clone(settings),
         acl,
