@@ -55,7 +55,7 @@ impl Desk {
     fn new(count: usize) -> Self {
         let settings = Arc::new(Settings::default());
         let listeners: Arc<[ListenerClients]> =
-            settings.listeners.iter().map(|_| ListenerClients::new(100)).collect();
+            settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let acl = Arc::new(Acl::builtin(AclDecision::Allow));
         let now = Now { mono_ms: 1000, unix_ms: 1_700_000_000_000 };
         let capacity = default_capacity(count);

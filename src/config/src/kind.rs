@@ -95,6 +95,23 @@ pub enum Kind {
     OptionalPath,
     /// `none`, or `topic=priority` pairs parted by commas.
     Priorities,
+    /// A path, where nothing and `none` mean that there is no file.
+    OptionalFile,
+    /// Words parted by commas, any or those of a list; nothing and `default` mean that there are none.
+    List(Option<&'static [&'static str]>),
+    /// Bytes in a time, and a burst; see [`Rate`](crate::Rate).
+    ByteRate,
+    /// A number of something in a time, and a burst.
+    CountRate {
+        /// What is counted.
+        what: &'static str,
+    },
+    /// A prefix of topics, where nothing and `none` mean that there is none.
+    Mountpoint,
+    /// The path of a URL.
+    UrlPath,
+    /// A name as listeners have, where nothing and `none` mean that there is none.
+    OptionalName,
 }
 
 impl Kind {
@@ -132,6 +149,21 @@ impl Kind {
             Kind::Path => "a path".into(),
             Kind::OptionalPath => "builtin, or the path of a file".into(),
             Kind::Priorities => "none, or topic=priority pairs with priorities 0 to 255".into(),
+            Kind::OptionalFile => "none, or the path of a file".into(),
+            Kind::List(Some(words)) => {
+                format!("default, or some of {} parted by commas", words.join(", "))
+            }
+            Kind::List(None) => "default, or words parted by commas".into(),
+            Kind::ByteRate => {
+                "none, bytes in a time and a burst, or burst,rate in KB a second".into()
+            }
+            Kind::CountRate { what } => format!("none, or {what} in a time and a burst"),
+            Kind::Mountpoint => {
+                "none, or text of at most 256 bytes without wildcards and control characters that does not begin with $"
+                    .into()
+            }
+            Kind::UrlPath => "a path of a URL that begins with /".into(),
+            Kind::OptionalName => "none, or a name of letters, digits, _ and -".into(),
         }
     }
 
@@ -159,6 +191,15 @@ impl Kind {
             Kind::Path => "data".into(),
             Kind::OptionalPath => "etc/acl.conf".into(),
             Kind::Priorities => "topic/1=10,topic/2=8".into(),
+            Kind::OptionalFile => "etc/certs/cert.pem".into(),
+            Kind::List(words) => {
+                words.and_then(|words| words.first()).copied().unwrap_or("default").into()
+            }
+            Kind::ByteRate => "10KB/s,100KB".into(),
+            Kind::CountRate { .. } => "100/s,500".into(),
+            Kind::Mountpoint => "external/%c/".into(),
+            Kind::UrlPath => "/mqtt".into(),
+            Kind::OptionalName => "external".into(),
         }
     }
 
@@ -250,8 +291,16 @@ impl Setting for bool {
 }
 
 impl Setting for String {
-    fn parse(text: &str, _: &Kind) -> Option<Self> {
-        (!text.is_empty() && is_plain(text)).then(|| text.to_owned())
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        let fits = match kind {
+            Kind::UrlPath => {
+                text.starts_with('/')
+                    && text.bytes().all(|b| b.is_ascii_graphic())
+                    && !text.contains(['?', '#'])
+            }
+            _ => true,
+        };
+        (fits && !text.is_empty() && is_plain(text)).then(|| text.to_owned())
     }
     fn show(&self, _: &Kind) -> String {
         self.clone()
@@ -259,10 +308,17 @@ impl Setting for String {
 }
 
 impl Setting for Option<String> {
-    fn parse(text: &str, _: &Kind) -> Option<Self> {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        let fits = match kind {
+            Kind::Mountpoint => {
+                text.len() <= 256 && !text.starts_with('$') && !text.contains(['+', '#'])
+            }
+            Kind::OptionalName => crate::listener::is_name(text),
+            _ => true,
+        };
         match text {
             "" | "none" => Some(None),
-            _ => is_plain(text).then(|| Some(text.to_owned())),
+            _ => (fits && is_plain(text)).then(|| Some(text.to_owned())),
         }
     }
     fn show(&self, _: &Kind) -> String {
@@ -279,15 +335,45 @@ impl Setting for PathBuf {
     }
 }
 
+/// The word for no file.
+fn no_file(kind: &Kind) -> &'static str {
+    if *kind == Kind::OptionalFile { "none" } else { "builtin" }
+}
+
 impl Setting for Option<PathBuf> {
-    fn parse(text: &str, _: &Kind) -> Option<Self> {
-        match text {
-            "" | "builtin" => Some(None),
-            _ => is_plain(text).then(|| Some(PathBuf::from(text))),
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        if text.is_empty() || text == no_file(kind) {
+            return Some(None);
         }
+        is_plain(text).then(|| Some(PathBuf::from(text)))
+    }
+    fn show(&self, kind: &Kind) -> String {
+        self.as_ref().map_or_else(|| no_file(kind).into(), |path| path.display().to_string())
+    }
+}
+
+/// Words parted by commas.
+impl Setting for Vec<String> {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        if matches!(text, "" | "default") {
+            return Some(Vec::new());
+        }
+        let known = |word: &str| match kind {
+            Kind::List(Some(words)) => words.contains(&word),
+            _ => true,
+        };
+        let mut list: Vec<String> = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            let again = list.iter().any(|other| other == word);
+            if word.is_empty() || again || !is_plain(word) || !known(word) {
+                return None;
+            }
+            list.push(word.to_owned());
+        }
+        Some(list)
     }
     fn show(&self, _: &Kind) -> String {
-        self.as_ref().map_or_else(|| "builtin".into(), |path| path.display().to_string())
+        if self.is_empty() { "default".into() } else { self.join(",") }
     }
 }
 
@@ -313,7 +399,7 @@ pub(crate) fn bool_word(text: &str) -> Option<bool> {
 }
 
 /// Digits only: `u64::from_str` would take a leading `+`.
-fn digits(text: &str) -> Option<u64> {
+pub(crate) fn digits(text: &str) -> Option<u64> {
     let all_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     all_digits.then(|| text.parse().ok()).flatten().filter(|&n| n != UNLIMITED)
 }
@@ -324,7 +410,7 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text);
     let shift = match unit.to_ascii_uppercase().as_str() {
         "" | "B" => 0,
@@ -337,7 +423,7 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 /// One or more `<number><unit>`; a bare number is in seconds, as in EMQ's files.
-fn duration_us(text: &str) -> Option<u64> {
+pub(crate) fn duration_us(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total = 0_u64;
     loop {
@@ -371,7 +457,7 @@ fn permille(text: &str) -> Option<u64> {
     digits(whole)?.checked_mul(1000)?.checked_add(digits(fraction)? * scale)
 }
 
-fn show_bytes(n: u64) -> String {
+pub(crate) fn show_bytes(n: u64) -> String {
     match n {
         0 => "0".into(),
         _ if n.is_multiple_of(1 << 30) => format!("{}GB", n >> 30),
@@ -401,6 +487,11 @@ fn show_duration(n: u64, unit: TimeUnit) -> String {
         }
     }
     unreachable!("every duration is a whole number of microseconds")
+}
+
+/// Milliseconds as a duration.
+pub(crate) fn show_ms(ms: u64) -> String {
+    show_duration(ms, TimeUnit::Ms)
 }
 
 fn show_permille(n: u64) -> String {

@@ -22,12 +22,10 @@ const BY_SHARD: &str =
     "subscriptions live on the shard of their client; node.shards sets how many there are";
 const NO_PLUGINS: &str = "this version has no plugins";
 const NO_BRIDGE: &str = "this version has no bridges";
-const TCP_ONLY: &str = "this version serves MQTT over TCP only; nothing listens there";
 const NO_HTTP: &str = "this version has no HTTP interface; nothing listens there";
 const LOG_STDERR: &str = "this version logs to standard error only; use log.console.level, and the \
     service manager or a pipe to keep the log";
 const GC: &str = "memory is given back when a connection is idle; there is no collector to force";
-const NO_WEBSOCKET: &str = "this version has no WebSocket listeners";
 const RETAINED_MEMORY: &str = "this version keeps retained messages in memory";
 
 /// `(key or prefix.*, why it has no effect)`; the first that fits holds.
@@ -74,7 +72,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("mqtt.plugins.expand_plugins_dir", NO_PLUGINS),
     ("mqtt.conn.force_gc_count", GC),
     ("mqtt.session.collect_interval", "statistics are read when asked for"),
-    ("mqtt.websocket_protocol_header", NO_WEBSOCKET),
     ("retainer.storage_type", RETAINED_MEMORY),
     ("module.retainer.storage_type", RETAINED_MEMORY),
     ("log.console", LOG_STDERR),
@@ -88,16 +85,13 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("log.crash.*", LOG_STDERR),
     ("log.syslog", LOG_STDERR),
     ("log.syslog.*", LOG_STDERR),
-    ("listener.ssl.*", TCP_ONLY),
-    ("listener.ws.*", TCP_ONLY),
-    ("listener.wss.*", TCP_ONLY),
     ("listener.api.*", NO_HTTP),
     ("listener.http.*", NO_HTTP),
     ("listener.https.*", NO_HTTP),
     ("dashboard.*", NO_HTTP),
 ];
 
-/// Keys below a TCP listener that are accepted without effect.
+/// Keys below a listener that are accepted without effect.
 const LISTENER_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("acceptors", "every shard accepts through one request of its ring; there is no pool"),
     (
@@ -108,13 +102,6 @@ const LISTENER_WITHOUT_EFFECT: &[(&str, &str)] = &[
         "tune_buffer",
         "receive buffers belong to the shard: reactor.recv_buffers and reactor.recv_buffer_size",
     ),
-    ("rate_limit", "this version does not limit rates"),
-    ("max_conn_rate", "this version does not limit rates"),
-    ("zone", "this version has no zones"),
-    ("mountpoint", "it is empty"),
-    ("proxy_protocol", "it is off"),
-    ("proxy_protocol_timeout", "this version does not read the PROXY protocol"),
-    ("peer_cert_as_username", "a TCP client has no certificate"),
 ];
 
 /// Why the key has no effect and the group its warning belongs to; `None` if it is not such a key.
@@ -134,18 +121,9 @@ pub(crate) fn without_effect(key: &str) -> Option<(String, &'static str)> {
     Some((group, reason))
 }
 
-/// The same for the part of a key behind `listener.tcp.<name>.`.
+/// The same for the part of a key behind the name of a listener.
 pub(crate) fn listener_without_effect(option: &str) -> Option<&'static str> {
-    if is_access(option) {
-        return Some("every address is allowed anyway");
-    }
     LISTENER_WITHOUT_EFFECT.iter().find(|(name, _)| *name == option).map(|(_, reason)| *reason)
-}
-
-fn is_access(option: &str) -> bool {
-    option
-        .strip_prefix("access.")
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Why a value of a key without effect is refused. To ignore it would open what the file closes, or join nothing where
@@ -155,31 +133,12 @@ pub(crate) fn refusal(key: &str, value: &str) -> Option<&'static str> {
         .then_some("this version runs as a single node; remove the key or set it to manual")
 }
 
-/// The same for the part of a key behind `listener.tcp.<name>.`.
-pub(crate) fn listener_refusal(option: &str, value: &str) -> Option<&'static str> {
-    let words = || value.split_whitespace();
-    match option {
-        _ if is_access(option) && !words().eq(["allow", "all"]) => Some(
-            "this version does not filter clients by address at the listener, and to ignore the rule would let in whom \
-             it keeps out; bind the listener to an inner address, use a firewall, or ipaddr rules in the ACL file",
-        ),
-        "mountpoint" if !value.is_empty() => Some(
-            "this version has no mountpoints, and to ignore it would mix the topics of listeners; remove the key",
-        ),
-        "proxy_protocol" if !matches!(value, "off" | "false") => Some(
-            "this version does not read the PROXY protocol, so every client behind such a proxy would fail; remove \
-             the key and turn it off in the proxy",
-        ),
-        _ => None,
-    }
-}
-
 /// All exact names above, to look for the nearest key.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     WITHOUT_EFFECT.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('*'))
 }
 
-/// Names of the keys below a TCP listener that have no effect.
+/// Names of the keys below a listener that have no effect.
 pub(crate) fn listener_names() -> impl Iterator<Item = &'static str> {
     LISTENER_WITHOUT_EFFECT.iter().map(|(name, _)| *name)
 }

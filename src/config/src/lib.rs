@@ -10,6 +10,7 @@
 //! A limit that is off holds the largest value of its type, so that code only compares.
 #![forbid(unsafe_code)]
 
+mod access;
 mod error;
 mod file;
 mod kind;
@@ -17,33 +18,45 @@ mod legacy;
 mod listener;
 mod load;
 mod nearest;
+mod rate;
 mod show;
 mod table;
 mod types;
+mod zone;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use access::{AccessRule, AccessRules, Cidr};
 pub use error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
 pub use kind::{Kind, TimeUnit};
-pub use listener::{ListenerOptions, ListenerSettings};
+pub use listener::{
+    ListenerKind, ListenerOptions, ListenerSettings, ListenerTlsOptions, ListenerWebSocketOptions,
+};
 pub use load::LoadRequest;
+pub use rate::Rate;
 pub use show::Entry;
 pub use table::{
-    BrokerSettings, ConnSettings, LogSettings, MeshSettings, MqttSettings, MqueueSettings,
-    NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
+    MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
 };
-pub use types::{AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy};
+pub use types::{
+    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
+    VerifyPeer,
+};
+pub use zone::ZoneSettings;
 
 /// All settings. Fields are plain values in the unit their name ends with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `node.*`
     pub node: NodeSettings,
-    /// `listener.tcp.*`, in the order of their names.
+    /// `listener.*`, in the order of their kinds and names.
     pub listeners: Vec<ListenerSettings>,
+    /// `zone.*`, in the order of their names.
+    pub zones: Vec<ZoneSettings>,
     /// `mqtt.*` but for the sections below.
     pub mqtt: MqttSettings,
     /// `mqtt.session.*`
@@ -56,6 +69,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `retainer.*`
     pub retainer: RetainerSettings,
+    /// `flapping_detect.*`
+    pub flapping: FlappingSettings,
     /// `log.*`
     pub log: LogSettings,
     /// `reactor.*`
@@ -71,12 +86,14 @@ impl Default for Settings {
         Self {
             node: NodeSettings::default(),
             listeners: listener::defaults(),
+            zones: Vec::new(),
             mqtt: MqttSettings::default(),
             session: SessionSettings::default(),
             mqueue: MqueueSettings::default(),
             conn: ConnSettings::default(),
             broker: BrokerSettings::default(),
             retainer: RetainerSettings::default(),
+            flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
             mesh: MeshSettings::default(),

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::access::{self, ACCESS_ALLOWED, ACCESS_EXAMPLE, AccessRule, RULES_MAX};
 use crate::error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
 use crate::file::{self, Assignment};
 use crate::legacy;
 use crate::listener::{
-    ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, LISTENER, ListenerOptions,
-    ListenerSettings, is_name, parse_address,
+    ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind, ListenerOptions,
+    ListenerSettings, all_options, is_name, options_of, parse_address,
 };
 use crate::nearest::nearest;
 use crate::table::{Key, keys};
+use crate::types::VerifyPeer;
+use crate::zone::{self, ZoneSettings};
 use crate::{MqttSettings, Settings};
 
 /// What settings are made from.
@@ -76,10 +79,26 @@ struct Ignored {
     reason: &'static str,
 }
 
+/// A listener's kind and name.
+type ListenerName = (ListenerKind, String);
+
+/// A key that names a listener, taken apart.
+#[derive(Clone, Copy)]
+struct ListenerKey<'a> {
+    kind: ListenerKind,
+    name: &'a str,
+    /// What is behind the name.
+    option: Option<&'a str>,
+    /// A spelling of EMQ 2.0.
+    is_old: bool,
+}
+
 #[derive(Default)]
 struct Loader {
     settings: Settings,
-    listeners: BTreeMap<String, PendingListener>,
+    listeners: BTreeMap<ListenerName, PendingListener>,
+    /// Values of zones by zone and key.
+    zones: BTreeMap<String, BTreeMap<&'static str, String>>,
     ignored: Vec<Ignored>,
     warnings: Vec<Warning>,
     errors: Vec<ConfigError>,
@@ -156,11 +175,14 @@ fn unknown(key: &str, origin: Origin) -> ConfigError {
         .chain(legacy::names())
         .map(str::to_owned)
         .collect();
-    // For a key below a listener the name is taken as it stands, so that only the rest is compared.
-    let name = key.split('.').nth(2).filter(|name| is_name(name)).unwrap_or("external");
-    let options = LISTENER.iter().map(|known| known.name).chain(legacy::listener_names());
-    candidates.extend(options.map(|option| format!("listener.tcp.{name}.{option}")));
-    candidates.push(format!("listener.tcp.{name}"));
+    // For a key below a listener kind and name are taken as they stand, so that only the rest is compared.
+    let mut parts = key.split('.').skip(1);
+    let kind = parts.next().and_then(ListenerKind::from_word).unwrap_or(ListenerKind::Tcp);
+    let name = parts.next().filter(|name| is_name(name)).unwrap_or("external");
+    let options = options_of(kind).map(|known| known.name).chain(legacy::listener_names());
+    candidates.extend(options.map(|option| format!("listener.{kind}.{name}.{option}")));
+    candidates.push(format!("listener.{kind}.{name}.access.1"));
+    candidates.push(format!("listener.{kind}.{name}"));
     let hint = match nearest(key, candidates.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near}?"),
         None => "; `ringmq config show` lists all keys".into(),
@@ -168,32 +190,37 @@ fn unknown(key: &str, origin: Origin) -> ConfigError {
     ConfigError::UnknownKey { origin, key: key.to_owned(), hint }
 }
 
-/// `listener.tcp.<name>` or `listener.tcp.<name>.<option>` as `(name, option)`. The spellings of EMQ 2.0 without a name,
-/// and `mqtt.listener.tcp`, stand for the external listener and give true.
-fn split_listener(key: &str) -> Option<(&str, Option<&str>, bool)> {
-    let (rest, oldest) = match key.strip_prefix("mqtt.listener.tcp") {
+/// `listener.<kind>.<name>` or `listener.<kind>.<name>.<option>`. The spellings of EMQ 2.0 without a name, and
+/// `mqtt.listener.<kind>`, stand for the external listener.
+fn split_listener(key: &str) -> Option<ListenerKey<'_>> {
+    let (rest, oldest) = match key.strip_prefix("mqtt.listener.") {
         Some(rest) => (rest, true),
-        None => (key.strip_prefix("listener.tcp")?, false),
+        None => (key.strip_prefix("listener.")?, false),
     };
-    if rest.is_empty() {
-        return Some(("external", None, true));
-    }
-    let rest = rest.strip_prefix('.')?;
+    let (word, rest) = match rest.split_once('.') {
+        Some((word, rest)) => (word, Some(rest)),
+        None => (rest, None),
+    };
+    let kind = ListenerKind::ALL.into_iter().find(|kind| kind.word() == word)?;
+    let external = |option| Some(ListenerKey { kind, name: "external", option, is_old: true });
+    let Some(rest) = rest else { return external(None) };
     let (name, option) = match rest.split_once('.') {
         Some((name, option)) => (name, Some(option)),
         None => (rest, None),
     };
     let is_option = |option: &str| {
-        find_option(option).is_some() || legacy::listener_without_effect(option).is_some()
+        all_options().any(|known| known.name == option || known.aliases.contains(&option))
+            || legacy::listener_without_effect(option).is_some()
+            || access::number(option).is_some()
     };
     if is_option(rest) {
-        return Some(("external", Some(rest), true));
+        return external(Some(rest));
     }
-    is_name(name).then_some((name, option, oldest))
+    is_name(name).then_some(ListenerKey { kind, name, option, is_old: oldest })
 }
 
-fn find_option(option: &str) -> Option<&'static Key<ListenerOptions>> {
-    LISTENER.iter().find(|known| known.name == option || known.aliases.contains(&option))
+fn find_option(kind: ListenerKind, option: &str) -> Option<&'static Key<ListenerOptions>> {
+    options_of(kind).find(|known| known.name == option || known.aliases.contains(&option))
 }
 
 impl Loader {
@@ -201,12 +228,12 @@ impl Loader {
         for (name, address) in DEFAULT_LISTENERS {
             let address = parse_address(address).map_or(Address::Absent, Address::On);
             let pending = PendingListener { address, ..PendingListener::default() };
-            self.listeners.insert(name.to_owned(), pending);
+            self.listeners.insert((ListenerKind::Tcp, name.to_owned()), pending);
         }
     }
 
     /// Applies one layer; gives the names of the listeners it gave an address to.
-    fn layer(&mut self, assignments: Vec<Assignment>) -> BTreeSet<String> {
+    fn layer(&mut self, assignments: Vec<Assignment>) -> BTreeSet<ListenerName> {
         let mut seen: BTreeMap<String, Origin> = BTreeMap::new();
         let mut addressed = BTreeSet::new();
         for assignment in assignments {
@@ -223,7 +250,7 @@ impl Loader {
 
     /// A file that names listeners states them all, as EMQ's files do: a broker that was meant to listen on an inner
     /// address only must not open 0.0.0.0:1883 besides.
-    fn file_states_listeners(&mut self, addressed: &BTreeSet<String>) {
+    fn file_states_listeners(&mut self, addressed: &BTreeSet<ListenerName>) {
         if addressed.is_empty() {
             return;
         }
@@ -244,7 +271,11 @@ impl Loader {
     }
 
     /// Applies one assignment and gives the canonical key, or `None` if it had no effect.
-    fn assign(&mut self, at: &Assignment, addressed: &mut BTreeSet<String>) -> Option<String> {
+    fn assign(
+        &mut self,
+        at: &Assignment,
+        addressed: &mut BTreeSet<ListenerName>,
+    ) -> Option<String> {
         let Assignment { key, value, origin } = at;
         let found = keys().find(|known| known.name == key || known.aliases.contains(&key.as_str()));
         if let Some(known) = found {
@@ -258,8 +289,11 @@ impl Loader {
             self.settings.origins.insert(known.name.to_owned(), origin.clone());
             return Some(known.name.to_owned());
         }
-        if let Some((name, option, old)) = split_listener(key) {
-            return self.assign_listener(at, (name, option, old), addressed);
+        if let Some(listener) = split_listener(key) {
+            return self.assign_listener(at, listener, addressed);
+        }
+        if let Some((name, rest)) = zone::split(key) {
+            return self.assign_zone(at, name, rest);
         }
         let Some((group, reason)) = legacy::without_effect(key) else {
             self.errors.push(unknown(key, origin.clone()));
@@ -275,66 +309,109 @@ impl Loader {
     fn assign_listener(
         &mut self,
         at: &Assignment,
-        (name, option, old): (&str, Option<&str>, bool),
-        addressed: &mut BTreeSet<String>,
+        listener: ListenerKey<'_>,
+        addressed: &mut BTreeSet<ListenerName>,
     ) -> Option<String> {
         let Assignment { key, value, origin } = at;
-        let mut canonical = format!("listener.tcp.{name}");
+        let ListenerKey { kind, name, option, is_old } = listener;
+        let full_name = || (kind, name.to_owned());
+        let mut canonical = crate::listener::key(kind, name);
         let Some(option) = option else {
             let address = match value.as_str() {
                 "off" | "false" => Some(Address::Off),
                 _ => parse_address(value).map(Address::On),
             };
             let Some(address) = address else {
-                self.errors.push(
-                    BadValue {
-                        origin: origin.clone(),
-                        key: key.clone(),
-                        given: value.clone(),
-                        allowed: ADDRESS_ALLOWED.to_owned(),
-                        example: ADDRESS_EXAMPLE.to_owned(),
-                    }
-                    .into(),
-                );
+                self.bad(at, ADDRESS_ALLOWED, ADDRESS_EXAMPLE);
                 return None;
             };
-            if old {
+            if is_old {
                 self.renamed(at, &canonical);
             }
             // The last line for a name holds, whichever of on and off it is.
             if address == Address::Off {
-                addressed.remove(name);
+                addressed.remove(&full_name());
             } else {
-                addressed.insert(name.to_owned());
+                addressed.insert(full_name());
             }
-            self.listeners.entry(name.to_owned()).or_default().address = address;
+            self.listeners.entry(full_name()).or_default().address = address;
             self.settings.origins.insert(canonical.clone(), origin.clone());
             return Some(canonical);
         };
-        if let Some(reason) = legacy::listener_refusal(option, value) {
-            self.refuse(at, reason.to_owned());
-            return None;
-        }
         if let Some(reason) = legacy::listener_without_effect(option) {
-            self.ignore(at, format!("listener.tcp.*.{option}"), reason);
+            self.ignore(at, format!("listener.{kind}.*.{option}"), reason);
             return None;
         }
-        let Some(known) = find_option(option) else {
-            self.errors.push(unknown(key, origin.clone()));
-            return None;
-        };
-        canonical = format!("{canonical}.{}", known.name);
-        if old || known.name != option {
-            self.renamed(at, &canonical);
+        let pending = self.listeners.entry(full_name()).or_default();
+        if let Some(number) = access::number(option) {
+            canonical = format!("{canonical}.access.{number}");
+            match AccessRule::parse(value) {
+                None => {
+                    self.bad(at, ACCESS_ALLOWED, ACCESS_EXAMPLE);
+                    return None;
+                }
+                Some(rule) if !pending.options.access.set(number, rule) => {
+                    self.refuse(at, format!("a listener has at most {RULES_MAX} rules"));
+                    return None;
+                }
+                Some(_) => {}
+            }
+        } else {
+            let Some(known) = find_option(kind, option) else {
+                self.no_such_option(at, kind, option);
+                return None;
+            };
+            canonical = format!("{canonical}.{}", known.name);
+            if !(known.assign)(&mut pending.options, value, &known.kind) {
+                self.errors.push(bad_value(known, key, value, origin.clone()));
+                return None;
+            }
+            if is_old || known.name != option {
+                self.renamed(at, &canonical);
+            }
         }
-        let pending = self.listeners.entry(name.to_owned()).or_default();
-        if !(known.assign)(&mut pending.options, value, &known.kind) {
-            self.errors.push(bad_value(known, key, value, origin.clone()));
-            return None;
-        }
+        let pending = self.listeners.entry(full_name()).or_default();
         pending.option.get_or_insert_with(|| (key.clone(), origin.clone()));
         self.settings.origins.insert(canonical.clone(), origin.clone());
         Some(canonical)
+    }
+
+    /// A key that listeners of other kinds may have, or none.
+    fn no_such_option(&mut self, at: &Assignment, kind: ListenerKind, option: &str) {
+        let others =
+            ListenerKind::ALL.into_iter().filter(|&kind| find_option(kind, option).is_some());
+        let others: Vec<String> = others.map(|kind| format!("listener.{kind}")).collect();
+        if others.is_empty() {
+            self.errors.push(unknown(&at.key, at.origin.clone()));
+        } else {
+            let reason = format!("a listener.{kind} has no {option}; {} has", others.join(" or "));
+            self.refuse(at, reason);
+        }
+    }
+
+    fn assign_zone(&mut self, at: &Assignment, name: &str, rest: &str) -> Option<String> {
+        let Some(known) = zone::zone_key(rest) else {
+            self.refuse(at, zone::refusal(rest));
+            return None;
+        };
+        let Assignment { key, value, origin } = at;
+        if !(known.assign)(&mut Settings::default(), value, &known.kind) {
+            self.errors.push(bad_value(known, key, value, origin.clone()));
+            return None;
+        }
+        let canonical = format!("zone.{name}.{}", known.name);
+        if known.name != rest {
+            self.renamed(at, &canonical);
+        }
+        self.zones.entry(name.to_owned()).or_default().insert(known.name, value.clone());
+        self.settings.origins.insert(canonical.clone(), origin.clone());
+        Some(canonical)
+    }
+
+    fn bad(&mut self, at: &Assignment, allowed: &str, example: &str) {
+        let Assignment { key, value, origin } = at.clone();
+        let (allowed, example) = (allowed.to_owned(), example.to_owned());
+        self.errors.push(BadValue { origin, key, given: value, allowed, example }.into());
     }
 
     fn refuse(&mut self, at: &Assignment, reason: String) {
@@ -362,6 +439,7 @@ impl Loader {
             let text = format!("{key}{more} has no effect: {}", ignored.reason);
             self.warnings.push(Warning { origin, key, text });
         }
+        self.finish_zones();
         self.finish_listeners();
         self.fit_pending_bytes();
         self.errors.extend(check_watermarks(&self.settings).err());
@@ -373,21 +451,36 @@ impl Loader {
         }
     }
 
+    fn finish_zones(&mut self) {
+        for (name, values) in std::mem::take(&mut self.zones) {
+            let own: Vec<(&'static str, String)> = values.into_iter().collect();
+            let zone = ZoneSettings::new(&name, &self.settings, &own);
+            self.settings.zones.push(zone);
+        }
+    }
+
     fn finish_listeners(&mut self) {
         let mut listeners: Vec<ListenerSettings> = Vec::new();
-        let names: Vec<&str> = self
+        let names: Vec<String> = self
             .listeners
             .iter()
             .filter(|(_, pending)| matches!(pending.address, Address::On(_)))
-            .map(|(name, _)| name.as_str())
+            .map(|((kind, name), _)| match kind {
+                ListenerKind::Tcp => name.clone(),
+                kind => format!("{kind}.{name}"),
+            })
             .collect();
         let names = names.join(", ");
-        for (name, pending) in std::mem::take(&mut self.listeners) {
-            let is_default = DEFAULT_LISTENERS.iter().any(|(default, _)| *default == name);
+        for ((kind, name), pending) in std::mem::take(&mut self.listeners) {
+            let is_default = kind == ListenerKind::Tcp
+                && DEFAULT_LISTENERS.iter().any(|(default, _)| *default == name);
             match (pending.address, pending.option) {
                 (Address::On(address), _) => {
-                    self.check_address(&listeners, &name, address);
-                    listeners.push(ListenerSettings { name, address, options: pending.options });
+                    let listener =
+                        ListenerSettings { kind, name, address, options: pending.options };
+                    self.check_address(&listeners, &listener);
+                    self.check_options(&listener);
+                    listeners.push(listener);
                 }
                 (Address::Absent, Some((key, origin))) if is_default => {
                     let text = format!(
@@ -397,7 +490,8 @@ impl Loader {
                 }
                 (Address::Absent, Some((key, origin))) => {
                     let hint = format!(
-                        ": there is no listener {name}; give listener.tcp.{name} = [address:]port (listeners: {names})"
+                        ": there is no listener {name}; give {} = [address:]port (listeners: {names})",
+                        crate::listener::key(kind, &name)
                     );
                     self.errors.push(ConfigError::UnknownKey { origin, key, hint });
                 }
@@ -412,23 +506,74 @@ impl Loader {
         self.settings.listeners = listeners;
     }
 
-    fn check_address(&mut self, others: &[ListenerSettings], name: &str, address: SocketAddr) {
+    fn check_address(&mut self, others: &[ListenerSettings], listener: &ListenerSettings) {
+        let ListenerSettings { address, .. } = *listener;
         let taken = others.iter().find(|other| other.address == address && address.port() != 0);
         if let Some(other) = taken {
-            let key = format!("listener.tcp.{name}");
-            let origin = self.settings.origins.get(&key).cloned().unwrap_or_default();
-            let reason = format!("listener.tcp.{} has this address already", other.name);
+            let key = listener.key();
+            let origin = self.origin_of(&key);
+            let reason = format!("{} has this address already", other.key());
             let given = address.to_string();
             self.errors.push(Refused { origin, key, given, reason }.into());
         }
+    }
+
+    fn origin_of(&self, key: &str) -> Origin {
+        self.settings.origins.get(key).cloned().unwrap_or_default()
+    }
+
+    /// What the keys of a listener ask of each other.
+    fn check_options(&mut self, listener: &ListenerSettings) {
+        let ListenerSettings { kind, options, .. } = listener;
+        let key = listener.key();
+        let tls = &options.tls;
+        if kind.is_tls() {
+            for (name, file) in [("certfile", &tls.cert_file), ("keyfile", &tls.key_file)] {
+                if file.is_none() {
+                    let reason = format!("a listener with TLS needs a {name}: give {key}.{name}");
+                    let (origin, given) = (self.origin_of(&key), listener.address.to_string());
+                    let key = key.clone();
+                    self.errors.push(Refused { origin, key, given, reason }.into());
+                }
+            }
+            if tls.verify == VerifyPeer::VerifyPeer && tls.ca_cert_file.is_none() {
+                let key = format!("{key}.verify");
+                let reason = "the certificates of clients need an authority: give cacertfile too";
+                let (origin, given) = (self.origin_of(&key), tls.verify.word().to_owned());
+                self.errors.push(Refused { origin, key, given, reason: reason.into() }.into());
+            }
+            if tls.verify == VerifyPeer::VerifyNone && tls.fail_if_no_peer_cert {
+                let text =
+                    "has no effect: with verify = verify_none no client is asked for a certificate";
+                self.warn_of(format!("{key}.fail_if_no_peer_cert"), text);
+            }
+        }
+        if options.access.is_idle() {
+            let (number, _) = options.access.iter().next().expect("an idle list has rules");
+            let text = "the rules keep nobody out, as a client that none fits may connect; deny all as the last one would";
+            self.warn_of(format!("{key}.access.{number}"), text);
+        }
+        if let Some(zone) = &options.zone
+            && !self.settings.zones.iter().any(|known| known.name == *zone)
+        {
+            let text = format!("has no effect: there is no key of a zone {zone}");
+            self.warn_of(format!("{key}.zone"), &text);
+        }
+    }
+
+    fn warn_of(&mut self, key: String, text: &str) {
+        let text = format!("{key}: {text}");
+        self.warnings.push(Warning { origin: self.origin_of(&key), key, text });
     }
 
     /// A connection must be able to hold the largest packet, else it could never be sent. Who raises the packet size
     /// alone gets a bound that fits; who sets both is told.
     fn fit_pending_bytes(&mut self) {
         let key = "mqtt.conn.pending_bytes_max";
+        let of_zones = self.settings.zones.iter().map(|zone| zone.mqtt.max_packet_size_bytes);
         let MqttSettings { max_packet_size_bytes, .. } = self.settings.mqtt;
-        let least = usize::try_from(max_packet_size_bytes).unwrap_or(usize::MAX);
+        let largest = of_zones.fold(max_packet_size_bytes, u32::max);
+        let least = usize::try_from(largest).unwrap_or(usize::MAX);
         let bound = &mut self.settings.conn.pending_bytes_max;
         if *bound >= least {
             return;

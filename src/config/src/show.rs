@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use crate::access::{ACCESS_ALLOWED, ACCESS_DOC, ACCESS_EXAMPLE, AccessRule};
 use crate::error::Origin;
 use crate::listener::{
-    ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, LISTENER, ListenerSettings,
+    ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind,
+    ListenerSettings, TLS, WEBSOCKET, options_of,
 };
-use crate::table::{Key, TABLE};
-use crate::{ListenerOptions, Settings};
+use crate::table::{Key, TABLE, keys};
+use crate::zone::{ZONE_DOC, ZONE_KEYS};
+use crate::{ListenerOptions, Settings, ZoneSettings};
 
 /// One setting in effect.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,7 +33,8 @@ pub struct Entry {
     pub hot: bool,
 }
 
-const LISTENERS: &str = "TCP listeners";
+const LISTENERS: &str = "Listeners";
+const ZONES: &str = "Zones";
 
 impl Settings {
     /// All settings in the order of the reference.
@@ -42,9 +46,12 @@ impl Settings {
             if index == 0 {
                 for listener in &self.listeners {
                     entries.push(self.address_entry(listener));
-                    let options = LISTENER.iter();
+                    let options = options_of(listener.kind);
                     entries.extend(options.map(|key| self.option_entry(listener, key)));
+                    let rules = listener.options.access.iter();
+                    entries.extend(rules.map(|rule| self.access_entry(listener, rule)));
                 }
+                entries.extend(self.zones.iter().flat_map(|zone| self.zone_entries(zone)));
             }
         }
         entries
@@ -74,8 +81,9 @@ impl Settings {
     }
 
     fn address_entry(&self, listener: &ListenerSettings) -> Entry {
-        let key = format!("listener.tcp.{}", listener.name);
-        let default = DEFAULT_LISTENERS.iter().find(|(name, _)| *name == listener.name);
+        let key = listener.key();
+        let is_default = |name: &str| listener.kind == ListenerKind::Tcp && name == listener.name;
+        let default = DEFAULT_LISTENERS.iter().find(|(name, _)| is_default(name));
         Entry {
             section: LISTENERS,
             value: listener.address.to_string(),
@@ -89,7 +97,7 @@ impl Settings {
     }
 
     fn option_entry(&self, listener: &ListenerSettings, key: &Key<ListenerOptions>) -> Entry {
-        let name = format!("listener.tcp.{}.{}", listener.name, key.name);
+        let name = format!("{}.{}", listener.key(), key.name);
         Entry {
             section: LISTENERS,
             value: (key.show)(&listener.options, &key.kind),
@@ -100,6 +108,30 @@ impl Settings {
             allowed: key.kind.allowed(),
             hot: key.hot,
         }
+    }
+
+    fn access_entry(&self, listener: &ListenerSettings, rule: (u32, AccessRule)) -> Entry {
+        let key = format!("{}.access.{}", listener.key(), rule.0);
+        Entry {
+            section: LISTENERS,
+            value: rule.1.to_string(),
+            default: String::new(),
+            origin: self.origin(&key),
+            key,
+            doc: ACCESS_DOC.to_owned(),
+            allowed: format!("{ACCESS_ALLOWED}, for example {ACCESS_EXAMPLE}"),
+            hot: false,
+        }
+    }
+
+    fn zone_entries<'a>(&'a self, zone: &'a ZoneSettings) -> impl Iterator<Item = Entry> + 'a {
+        zone.own.iter().map(|(name, value)| {
+            let key = keys().find(|key| key.name == *name).expect("a zone has keys of the table");
+            let of_broker = self.entry(ZONES, key);
+            let key = format!("zone.{}.{name}", zone.name);
+            let (origin, default) = (self.origin(&key), String::new());
+            Entry { key, value: value.clone(), default, origin, ..of_broker }
+        })
     }
 
     /// A settings file that holds every key with its default, what it does and what it may be.
@@ -123,6 +155,7 @@ impl Settings {
             if listener && entry.key.starts_with("listener.tcp.internal") {
                 if entry.key == "listener.tcp.internal" {
                     let _ = write!(text, "\n{} = {}\n", entry.key, entry.value);
+                    other_listeners(&mut text);
                 }
                 continue;
             }
@@ -136,6 +169,39 @@ impl Settings {
         assert!(seen_address, "the default listeners are in the reference");
         text
     }
+}
+
+/// Keys that no default listener has, as comments.
+fn other_listeners(text: &mut String) {
+    text.push('\n');
+    wrap(text, ACCESS_DOC);
+    wrap(text, &format!("Allowed: {ACCESS_ALLOWED}, for example {ACCESS_EXAMPLE}."));
+    text.push_str("# listener.tcp.external.access.1 = allow all\n");
+    let mut part = |title: &str, name: &str, address: &str, keys: &[Key<ListenerOptions>]| {
+        let _ = writeln!(text);
+        wrap(text, title);
+        let _ = writeln!(text, "# {name} = {address}");
+        for key in keys {
+            text.push('\n');
+            wrap(text, &plain(key.doc));
+            wrap(text, &format!("Allowed: {}.", key.kind.allowed()));
+            let _ = writeln!(text, "# {name}.{} = {}", key.name, key.default);
+        }
+    };
+    part(
+        "A listener with TLS. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS.",
+        "listener.ssl.external",
+        "8883",
+        TLS,
+    );
+    part(
+        "A listener with WebSocket. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS, wss.",
+        "listener.ws.external",
+        "8083",
+        WEBSOCKET,
+    );
+    text.push('\n');
+    wrap(text, &format!("{ZONE_DOC} {}.", ZONE_KEYS.join(", ")));
 }
 
 fn canonical_default<T>(key: &Key<T>, blank: &mut T) -> String {

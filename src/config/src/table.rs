@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::Settings;
 use crate::kind::{Kind, Setting, TimeUnit};
+use crate::rate::Rate;
 use crate::types::{AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy};
 
 /// One key of a struct `T`.
@@ -35,13 +36,17 @@ pub(crate) const fn any(flags: &[bool]) -> bool {
 /// Declares one struct of settings and its part of the table.
 macro_rules! section {
     (
-        $(#[$meta:meta])* $name:ident, $table:ident: $root:ty $(, $place:ident)?;
+        $(#[$meta:meta])* $name:ident, $table:ident: $root:ty $(, $place:ident)?
+            $(=> { $($(#[doc = $more_doc:literal])+ $more:ident: $more_ty:ty),+ })?;
         $($(#[doc = $doc:literal])+ $key:literal $(was [$($alias:literal),+])? => $field:ident: $ty:ty,
             $kind:expr, $default:literal $(, $hot:ident)?;)+
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Eq, PartialEq)]
-        pub struct $name { $($(#[doc = $doc])+ pub $field: $ty),+ }
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $ty,)+
+            $($($(#[doc = $more_doc])+ pub $more: $more_ty,)+)?
+        }
 
         pub(crate) const $table: &[Key<$root>] = &[$(Key {
             name: $key,
@@ -68,8 +73,11 @@ macro_rules! section {
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($field: <$ty as Setting>::parse($default, &$kind)
-                    .expect(concat!("the default of ", $key, " is allowed"))),+ }
+                Self {
+                    $($field: <$ty as Setting>::parse($default, &$kind)
+                        .expect(concat!("the default of ", $key, " is allowed")),)+
+                    $($($more: <$more_ty>::default(),)+)?
+                }
             }
         }
     };
@@ -85,6 +93,7 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Connections", CONN),
     ("Broker", BROKER),
     ("Retained messages", RETAINER),
+    ("Flapping clients", FLAPPING),
     ("Log", LOG),
     ("Reactor", REACTOR),
     ("Mesh between shards", MESH),
@@ -156,6 +165,10 @@ section! {
 
     /// Refresh of the statistics of each client in listings. Counting itself is always on. off reads them when asked.
     "mqtt.client.enable_stats" => client_stats_interval_ms: u64, Kind::StatsInterval, "off", hot;
+
+    /// Messages each client may publish in a time, and how many at once after a quiet time: 100/s,500. A client that is over it is
+    /// not read until it may publish again; nothing is dropped. max_publish_rate of its listener goes before.
+    "mqtt.client.max_publish_rate" => max_publish_rate: Option<Rate>, Kind::CountRate { what: "messages" }, "none";
 
     /// A client that is silent for 2 x backoff x keepalive is disconnected and its will published. The protocol asks
     /// for 1.5 x keepalive, which is 0.75; kept in thousandths.
@@ -233,6 +246,9 @@ section! {
 
     /// The server that mqtt.server_moved names, host:port, several parted by spaces.
     "mqtt.server_reference" => server_reference: Option<String>, Kind::OptionalText, "none", hot;
+
+    /// Whether a WebSocket client must ask for a subprotocol of MQTT. Some, such as the mini programs of WeChat, cannot.
+    "mqtt.websocket_protocol_header" => websocket_protocol_header: bool, Kind::Bool, "on", hot;
 
     /// Prefix of response topics, given to clients of MQTT 5 that ask for response information.
     "mqtt.response_information"
@@ -349,6 +365,23 @@ section! {
     /// Life of a retained message without an expiry of its own. 0 means for ever.
     "retainer.expiry_interval" was ["module.retainer.expired_after", "retainer.expired_after"]
         => expiry_interval_s: u32, duration_s(U32_MAX - 1, false), "0s";
+}
+
+section! {
+    /// `flapping_detect.*`: clients that come and go without end.
+    FlappingSettings, FLAPPING: Settings, flapping;
+
+    /// Whether a client that disconnects too often is banned for a time (SEED-AUTH-19).
+    "flapping_detect.enable" => enable: bool, Kind::Bool, "off";
+
+    /// Disconnects of one client in flapping_detect.window_time that ban it.
+    "flapping_detect.max_count" => max_count: u32, integer(2, 1_000_000), "15";
+
+    /// The time its disconnects are counted in.
+    "flapping_detect.window_time" => window_ms: u64, duration_ms(1000, DAY_MS), "60s";
+
+    /// How long it is banned.
+    "flapping_detect.ban_time" => ban_ms: u64, duration_ms(1000, 30 * DAY_MS), "5m";
 }
 
 section! {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::listener::{LISTENER, parse_address};
+use crate::listener::{all_options, parse_address};
 use crate::nearest::{distance, nearest};
 use crate::table::keys;
 
@@ -91,9 +91,14 @@ fn every_default_is_canonical_and_documented() {
         assert!((key.assign)(&mut Settings::default(), &example, &key.kind), "{}", key.name);
         assert_eq!((key.show)(&Settings::default(), &key.kind), key.default, "{}", key.name);
     }
-    for key in LISTENER {
+    for key in all_options() {
         let example = key.kind.example();
         assert!((key.assign)(&mut ListenerOptions::default(), &example, &key.kind), "{}", key.name);
+        assert_eq!((key.show)(&ListenerOptions::default(), &key.kind), key.default, "{}", key.name);
+        assert!(key.doc.trim_end().ends_with('.'), "{}: {}", key.name, key.doc);
+    }
+    for name in zone::ZONE_KEYS {
+        assert!(zone::zone_key(name).is_some_and(|key| key.name == *name), "{name}");
     }
 }
 
@@ -305,13 +310,13 @@ fn own_names_win_over_those_of_emq() {
     let env = pairs(&[
         ("RINGMQ_NODE__NAME", "own@h"),
         ("EMQ_NODE_NAME", "emq@h"),
-        ("EMQ_SSL_PORT", "8883"),
+        ("EMQ_HTTP_PORT", "8080"),
     ]);
     let (settings, warnings) =
         Settings::load(&LoadRequest { env, ..LoadRequest::default() }).expect("settings");
     assert_eq!(settings.node.name, "own@h");
     let text = texts(&warnings);
-    assert!(text.contains("env EMQ_SSL_PORT: listener.ssl.external has no effect"), "{text}");
+    assert!(text.contains("env EMQ_HTTP_PORT: listener.http.external has no effect"), "{text}");
     let env = pairs(&[("RINGMQ_MQTT__MAX_PACKET", "1")]);
     let error =
         Settings::load(&LoadRequest { env, ..LoadRequest::default() }).expect_err("unknown");
@@ -429,28 +434,196 @@ fn listeners_by_layer() {
 
 #[test]
 fn what_must_not_be_ignored_is_refused() {
-    for (key, value) in [
-        ("listener.tcp.external.access.1", "allow 192.168.0.0/24"),
-        ("listener.tcp.external.access.2", "deny all"),
-        ("listener.tcp.external.mountpoint", "external/"),
-        ("listener.tcp.external.proxy_protocol", "on"),
-        ("cluster.discovery", "static"),
+    let message = set_error(&[("cluster.discovery", "static")]);
+    assert!(message.starts_with("--set: cluster.discovery = static: this version "), "{message}");
+    let (_, warnings) = try_set(&[("cluster.discovery", "manual")]).expect("manual");
+    assert!(texts(&warnings).contains("has no effect"));
+}
+
+/// SEED-LSN-01, 03 to 05: any number of each kind, each with a name of its own.
+#[test]
+fn listeners_of_all_kinds() {
+    let file = TempFile::new(
+        "kinds",
+        "listener.tcp.a = 1883\nlistener.ws.a = [::]:8083\nlistener.ws.b = 8084\n\
+         listener.ssl.a = 127.0.0.1:8883\nlistener.ssl.a.certfile = c.pem\nlistener.ssl.a.keyfile = k.pem\n\
+         listener.ws.b.mqtt_path = /mq\nlistener.ssl.a.tls_versions = tlsv1.3, tlsv1.2\n\
+         listener.ssl.a.verify = verify_peer\nlistener.ssl.a.cacertfile = ca.pem\n\
+         listener.tcp.a.peer_cert_as_username = cn\nlistener.tcp.a.proxy_protocol = on\n\
+         listener.ws.b.check_origins = https://a.example, https://b.example\n",
+    );
+    let (settings, warnings) = file.load().expect("settings");
+    let all: Vec<String> =
+        settings.listeners.iter().map(|one| format!("{} {}", one.key(), one.address)).collect();
+    assert_eq!(
+        all,
+        [
+            "listener.tcp.a 0.0.0.0:1883",
+            "listener.ssl.a 127.0.0.1:8883",
+            "listener.ws.a [::]:8083",
+            "listener.ws.b 0.0.0.0:8084"
+        ]
+    );
+    let options = |number: usize| &settings.listeners[number].options;
+    assert_eq!(options(1).tls.tls_versions, ["tlsv1.3", "tlsv1.2"]);
+    assert_eq!(options(1).tls.verify, VerifyPeer::VerifyPeer);
+    assert_eq!(options(1).tls.ca_cert_file, Some("ca.pem".into()));
+    assert_eq!(options(0).peer_cert_as_username, PeerCertAs::Cn);
+    assert!(options(0).proxy_protocol && !options(2).proxy_protocol);
+    assert_eq!(options(3).websocket.path, "/mq");
+    assert_eq!(options(3).websocket.check_origins.len(), 2);
+    assert_eq!(
+        file.plain(texts(&warnings)),
+        "FILE:7: listener.ws.b.mqtt_path is an older name of listener.ws.b.path\n"
+    );
+    let shown = Settings::load(&LoadRequest {
+        set: pairs(&[("listener.tcp.external", "off"), ("listener.tcp.internal", "off")])
+            .into_iter()
+            .chain(values(&settings))
+            .collect(),
+        ..LoadRequest::default()
+    });
+    assert_eq!(values(&shown.expect("shown values load").0), values(&settings));
+}
+
+/// Each error is one line with its place and what to do.
+#[test]
+fn wrong_options_of_listeners() {
+    for (key, value, message) in [
+        (
+            "listener.tcp.external.access.1",
+            "allow 10.0.0.0/33",
+            "--set: listener.tcp.external.access.1 cannot be \"allow 10.0.0.0/33\"; allowed: allow or deny, then all, an \
+             address or a CIDR, for example allow 192.168.0.0/24, or deny all",
+        ),
+        (
+            "listener.tcp.external.rate_limit",
+            "10",
+            "--set: listener.tcp.external.rate_limit cannot be \"10\"; allowed: none, bytes in a time and a burst, or \
+             burst,rate in KB a second, for example 10KB/s,100KB",
+        ),
+        (
+            "listener.tcp.external.max_conn_rate",
+            "0",
+            "--set: listener.tcp.external.max_conn_rate cannot be \"0\"; allowed: none, or connections in a time and a \
+             burst, for example 100/s,500",
+        ),
+        (
+            "listener.tcp.external.mountpoint",
+            "a/+/",
+            "--set: listener.tcp.external.mountpoint cannot be \"a/+/\"; allowed: none, or text of at most 256 bytes without \
+             wildcards and control characters that does not begin with $, for example external/%c/",
+        ),
+        (
+            "listener.tcp.external.certfile",
+            "c.pem",
+            "--set: listener.tcp.external.certfile = c.pem: a listener.tcp has no certfile; listener.ssl or listener.wss has",
+        ),
+        (
+            "listener.ws.external.path",
+            "mqtt",
+            "--set: listener.ws.external.path cannot be \"mqtt\"; allowed: a path of a URL that begins with /, for example \
+             /mqtt",
+        ),
+        (
+            "listener.ssl.external.certfle",
+            "x",
+            "--set: unknown key listener.ssl.external.certfle; did you mean listener.ssl.external.certfile?",
+        ),
+        (
+            "listener.ssl.mine.certfile",
+            "x",
+            "--set: unknown key listener.ssl.mine.certfile: there is no listener mine; give listener.ssl.mine = \
+             [address:]port (listeners: external, internal)",
+        ),
+        (
+            "listener.ws.a",
+            "1883",
+            "--set: listener.ws.a = 0.0.0.0:1883: listener.tcp.external has this address already",
+        ),
     ] {
-        let message = set_error(&[(key, value)]);
-        assert!(
-            message.starts_with(&format!("--set: {key} = {value}: this version ")),
-            "{message}"
-        );
+        assert_eq!(set_error(&[(key, value)]), message);
     }
-    for (key, value) in [
-        ("listener.tcp.external.access.2", "allow  all"),
-        ("listener.tcp.external.proxy_protocol", "off"),
-        ("cluster.discovery", "manual"),
-        ("mqtt.websocket_protocol_header", "on"),
-    ] {
-        let (_, warnings) = try_set(&[(key, value)]).expect(key);
-        assert!(texts(&warnings).contains("has no effect"), "{key}");
-    }
+    let both = set_error(&[("listener.wss.a", "8084")]);
+    assert_eq!(
+        both,
+        "--set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a certfile: give listener.wss.a.certfile\n\
+         --set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a keyfile: give listener.wss.a.keyfile"
+    );
+    let tls = [
+        ("listener.ssl.a", "8883"),
+        ("listener.ssl.a.certfile", "c"),
+        ("listener.ssl.a.keyfile", "k"),
+    ];
+    let verify = [&tls[..], &[("listener.ssl.a.verify", "verify_peer")]].concat();
+    assert_eq!(
+        set_error(&verify),
+        "--set: listener.ssl.a.verify = verify_peer: the certificates of clients need an authority: give cacertfile too"
+    );
+    let fail = [&tls[..], &[("listener.ssl.a.fail_if_no_peer_cert", "true")]].concat();
+    let (_, warnings) = try_set(&fail).expect("settings");
+    assert!(texts(&warnings).contains("fail_if_no_peer_cert: has no effect"), "{warnings:?}");
+}
+
+/// SEED-LSN-08: rules in the order of their numbers, a later layer replaces one by its number.
+#[test]
+fn access_rules_of_a_listener() {
+    let file = TempFile::new(
+        "access",
+        "listener.tcp.external.access.2 = deny all\nlistener.tcp.external.access.1 = allow 10.0.0.0/8\n",
+    );
+    let (settings, warnings) = file.load().expect("settings");
+    assert_eq!(texts(&warnings), "");
+    let access = &settings.listeners[0].options.access;
+    assert!(access.allows("10.1.1.1".parse().unwrap()));
+    assert!(!access.allows("127.0.0.1".parse().unwrap()));
+    let entry = settings.get("listener.tcp.external.access.1").expect("known");
+    assert_eq!(entry.value, "allow 10.0.0.0/8");
+    assert_eq!(file.plain(entry.origin), "FILE:2");
+    let request = LoadRequest {
+        file: Some(file.0.clone()),
+        set: pairs(&[("listener.tcp.external.access.2", "allow all")]),
+        ..LoadRequest::default()
+    };
+    let (settings, warnings) = Settings::load(&request).expect("settings");
+    assert!(settings.listeners[0].options.access.allows("127.0.0.1".parse().unwrap()));
+    assert!(texts(&warnings).contains("the rules keep nobody out"), "{warnings:?}");
+    let (_, warnings) = try_set(&[("listener.tcp.external.access.1", "allow all")]).unwrap();
+    assert_eq!(texts(&warnings), "", "EMQ's own file has it");
+}
+
+/// SEED-LSN-11: a zone has the settings of the broker and its own in their place.
+#[test]
+fn zones() {
+    let settings = set(&[
+        ("zone.devices.mqtt.max_packet_size", "4KB"),
+        ("zone.devices.mqtt.allow_anonymous", "off"),
+        ("zone.servers.mqtt.max_packet_size", "8MB"),
+        ("mqtt.max_clientid_len", "99"),
+        ("listener.tcp.external.zone", "devices"),
+    ]);
+    let (mqtt, _) = settings.of_listener(&settings.listeners[0]);
+    assert_eq!((mqtt.max_packet_size_bytes, mqtt.allow_anonymous), (4096, false));
+    assert_eq!(mqtt.max_client_id_len, 99);
+    let (mqtt, _) = settings.of_listener(&settings.listeners[1]);
+    assert_eq!((mqtt.max_packet_size_bytes, mqtt.allow_anonymous), (65_536, true));
+    assert_eq!(settings.conn.pending_bytes_max, 16 << 20, "it fits the largest packet of any zone");
+    let shown = values(&settings);
+    assert!(shown.contains(&("zone.devices.mqtt.max_packet_size".into(), "4KB".into())));
+    let again = Settings::load(&LoadRequest { set: shown.clone(), ..LoadRequest::default() });
+    assert_eq!(values(&again.expect("shown values load").0), shown);
+    let (_, warnings) = try_set(&[("listener.tcp.external.zone", "x")]).expect("settings");
+    assert!(texts(&warnings).contains("there is no key of a zone x"), "{warnings:?}");
+    let whole = set_error(&[("zone.x.mqtt.max_topic_levels", "3")]);
+    let start = "--set: zone.x.mqtt.max_topic_levels = 3: it holds for the whole broker: set mqtt.max_topic_levels itself; a zone can have mqtt.max_clientid_len, ";
+    assert!(whole.starts_with(start), "{whole}");
+    assert_eq!(
+        set_error(&[("zone.x.mqtt.max_packet_sise", "3")]),
+        "--set: zone.x.mqtt.max_packet_sise = 3: a zone has no such key; did you mean mqtt.max_packet_size?"
+    );
+    assert!(set_error(&[("zone.x.mqtt.max_packet_size", "3")]).starts_with(
+        "--set: zone.x.mqtt.max_packet_size cannot be \"3\"; allowed: a size from 256"
+    ));
 }
 
 #[test]
@@ -517,8 +690,20 @@ const EMQ_KEYS: &str = include_str!("emq_keys.conf");
 fn a_file_of_emq_loads_with_warnings_only() {
     let file = TempFile::new("emq", EMQ_KEYS);
     let (settings, warnings) = file.load().unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(addresses(&settings), ["external 0.0.0.0:1883", "internal 127.0.0.1:11883"]);
-    assert_eq!(settings.listeners[0].options.max_clients, 102_400);
+    assert_eq!(
+        addresses(&settings),
+        [
+            "external 0.0.0.0:1883",
+            "internal 127.0.0.1:11883",
+            "external 0.0.0.0:8883",
+            "external 0.0.0.0:8083",
+            "external 0.0.0.0:8084"
+        ]
+    );
+    let external = &settings.listeners[0].options;
+    assert_eq!(external.max_clients, 102_400);
+    let burst_and_rate = Rate { count: 10 << 10, per_ms: 1000, burst: 100 << 10 };
+    assert_eq!(external.rate_limit, Some(burst_and_rate));
     assert_eq!(settings.mqueue.max_length, u32::MAX);
     assert_eq!(settings.node.name, "emq@127.0.0.1");
     assert_eq!(settings.log.console_level, LogLevel::Error);
@@ -527,7 +712,7 @@ fn a_file_of_emq_loads_with_warnings_only() {
         "node.process_limit has no effect: connections are limited by",
         "node.cookie has no effect",
         "sysmon.large_heap has no effect: it tunes the Erlang virtual machine",
-        "listener.ssl.external (6 more of listener.ssl.external) has no effect: this version serves MQTT over TCP only",
+        "listener.tcp.external.zone: has no effect: there is no key of a zone external",
         "listener.api.mgmt (3 more of listener.api.mgmt) has no effect: this version has no HTTP interface",
         "listener.tcp.external.acceptors (1 more of listener.tcp.*.acceptors) has no effect",
         "mqtt.mqueue.qos0 is an older name of mqtt.mqueue.store_qos0",
@@ -571,5 +756,7 @@ proptest! {
     fn any_key_and_value_load_or_fail(key in "[a-z_.]{0,30}", value in "\\PC{0,20}") {
         let _ = try_set(&[(&key, &value)]);
         let _ = try_set(&[(&format!("listener.tcp.{key}"), &value)]);
+        let _ = try_set(&[(&format!("listener.wss.external.{key}"), &value)]);
+        let _ = try_set(&[(&format!("zone.{key}"), &value)]);
     }
 }

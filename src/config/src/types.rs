@@ -83,6 +83,30 @@ words! {
 }
 
 words! {
+    /// Whether a TLS client is asked for a certificate (SEED-LSN-15).
+    VerifyPeer {
+        /// No.
+        VerifyNone = "verify_none",
+        /// Yes; one that is shown must be good.
+        VerifyPeer = "verify_peer",
+    }
+}
+
+words! {
+    /// What of a client's certificate becomes a name of it (SEED-LSN-16).
+    PeerCertAs {
+        /// Nothing.
+        None = "none",
+        /// The common name.
+        Cn = "cn",
+        /// The distinguished name.
+        Dn = "dn",
+        /// The whole certificate, in PEM.
+        Crt = "crt",
+    }
+}
+
+words! {
     /// The least severe level that is logged (SEED-CONF-05).
     LogLevel {
         /// Everything.

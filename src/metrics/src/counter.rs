@@ -86,7 +86,7 @@ counters! {
         MessagesNoSubscribers = "messages/no_subscribers": "Messages that matched no subscription of the node.",
         MessagesWill = "messages/will": "Will messages published.",
         ConnectionsAccepted = "connections/accepted": "Connections accepted.",
-        ConnectionsRefused = "connections/refused": "Accepted connections closed at once: the listener is at its limit, or the broker stops.",
+        ConnectionsRefused = "connections/refused": "Accepted connections closed at once, by the listener's rules or limits or as the broker stops; listeners tells the reasons.",
         ClientConnected = "client/connected": "Clients whose CONNECT was accepted.",
         ClientConnectRefused = "client/connect_refused": "Clients whose CONNECT was refused.",
         ClientDisconnected = "client/disconnected": "Connected clients that have gone, for whatever reason.",

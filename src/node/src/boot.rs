@@ -25,6 +25,7 @@ use crate::action::ListenerInfo;
 use crate::core::ShardCore;
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
 use crate::stats::Stats;
+use crate::unready::{self, UnreadyError};
 
 /// Completions of a tick may be many times the submissions: multishot operations make many.
 const COMPLETIONS_PER_SUBMISSION: u32 = 8;
@@ -53,6 +54,8 @@ const RECEIVE_BUFFERS: (usize, usize) = (32, 1024);
 pub enum NodeError {
     /// {0}
     Acl(#[from] AclFileError),
+    /// {0}
+    Unready(#[from] UnreadyError),
     /// {0}
     Probe(#[from] ProbeError),
     /// {0}
@@ -97,6 +100,7 @@ impl Doorbell for WakeHandle {
 
 /// Starts the shards and waits until all of them are up.
 pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
+    unready::check(settings)?;
     let acl = Arc::new(acl::load(settings)?);
     reactor::raise_open_files();
     let cpus = reactor::available_cpus();
@@ -108,7 +112,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         log::warn!("no listener is set: no client can connect");
     }
     let (replies_in, replies) = bounded(replies_max(shards));
-    let clients = settings.listeners.iter().map(|l| ListenerClients::new(l.options.max_clients));
+    let clients = settings.listeners.iter().map(|l| ListenerClients::new(&l.options));
     let common = Common {
         settings: Arc::clone(settings),
         acl,
@@ -274,7 +278,7 @@ fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<List
         .iter()
         .zip(first_shard)
         .map(|(listener, socket)| ListenerInfo {
-            protocol: "mqtt:tcp",
+            protocol: listener.kind.protocol(),
             name: listener.name.clone(),
             // The real port, if the settings leave it to the kernel.
             address: socket.address,

@@ -14,6 +14,7 @@ mod links;
 mod listing;
 mod node;
 mod stats;
+mod unready;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
@@ -24,3 +25,4 @@ pub use links::LinkError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
+pub use unready::{UnreadyError, check as check_ready};

@@ -19,10 +19,12 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// A listener could not be made.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
 pub enum ListenerError {
-    /// listener {name}: {address} is in use by another process; stop that one (ss -ltnp shows it), or set listener.tcp.{name} to another address
+    /// listener {name}: {address} is in use by another process; stop that one (ss -ltnp shows it), or set {key} to another address
     InUse {
         /// The listener.
         name: String,
+        /// The key of its address.
+        key: String,
         /// Its address.
         address: SocketAddr,
     },
@@ -310,7 +312,7 @@ fn failure(
 ) -> ListenerError {
     let name = listener.name.clone();
     match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => ListenerError::InUse { name, address },
+        Some(libc::EADDRINUSE) => ListenerError::InUse { name, key: listener.key(), address },
         Some(libc::EACCES | libc::EPERM) if step == "bind" => {
             let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
             let first = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
@@ -328,6 +330,7 @@ mod tests {
 
     fn listener(name: &str, address: &str) -> ListenerSettings {
         ListenerSettings {
+            kind: config::ListenerKind::Tcp,
             name: name.to_owned(),
             address: address.parse().unwrap(),
             options: ListenerOptions::default(),
@@ -352,7 +355,7 @@ mod tests {
         let taken = first[0][0].address;
         let error = bind_all(&[listener("second", &taken.to_string())], 2).unwrap_err();
         assert!(
-            matches!(&error, ListenerError::InUse { name, address } if name == "second" && *address == taken)
+            matches!(&error, ListenerError::InUse { name, address, .. } if name == "second" && *address == taken)
         );
         assert!(error.to_string().contains("listener.tcp.second"), "{error}");
         let second = [listener("second", &taken.to_string())];

@@ -1,6 +1,6 @@
 //! CONNECT: checks, home, takeover, session, CONNACK (MQTT-3.1, MQTT-3.2).
 
-use config::ServerMoved;
+use config::{MqttSettings, ServerMoved};
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{
     ConnAck, ConnAckProperties, Connect, FrameHeader, Packet, ProtocolVersion, QoS, ReasonCode,
@@ -11,9 +11,10 @@ use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::connection::{Extras, State};
-use crate::effect::ConnectionId;
+use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::packets::Handled;
+use crate::profile::Profile;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
 
@@ -58,7 +59,8 @@ impl Shard {
     }
 
     fn check_connect(&self, id: ConnectionId, connect: &Connect<'_>) -> Result<(), ReasonCode> {
-        let mqtt = &self.settings.mqtt;
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
         let v5 = connect.version == ProtocolVersion::V5;
         match mqtt.server_moved {
             ServerMoved::Off => {}
@@ -91,7 +93,6 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-13
             }
         }
-        let connection = self.clients.connections.get(id).expect("its packet is being handled");
         log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
         Ok(())
     }
@@ -118,7 +119,7 @@ impl Shard {
                 )
         });
         if answerable {
-            let reference = self.settings.mqtt.server_reference.clone();
+            let reference = self.profiles.of(connection.listener).mqtt.server_reference.clone();
             let moved = matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved);
             self.clients.write(id.index, Counter::PacketsConnack, |version, out| {
                 let properties = ConnAckProperties {
@@ -134,6 +135,9 @@ impl Shard {
 
     fn accept_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let (profiles, listener) = (self.profiles.clone(), connection.listener);
+        let profile = profiles.of(listener);
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let (session, present) = self.open_session(client_id, connect);
         let will =
@@ -143,11 +147,11 @@ impl Shard {
         slot.connection = id.index;
         let owner = slot.session.as_mut().expect("just opened");
         owner.will = will;
-        owner.expiry_interval_s = session_expiry_s(connect, &self.settings);
+        owner.expiry_interval_s = session_expiry_s(connect, profile);
         owner.clean_start = connect.clean_start;
         owner.restart_clocks(now.mono_ms);
-        let keepalive_s = self.keepalive_s(connect);
-        let extras = connection_extras(connect, self.settings.mqtt.max_topic_alias);
+        let keepalive_s = keepalive_s(connect, &profile.mqtt);
+        let extras = connection_extras(connect, profile.mqtt.max_topic_alias);
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         connection.session = session.0;
         connection.state = State::Connected;
@@ -230,6 +234,8 @@ impl Shard {
         will: &mqtt::Will<'_>,
     ) -> Option<Box<Will>> {
         let connection = self.clients.connections.get(id)?;
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
+        let (max_qos, may_retain) = (mqtt.max_qos_allowed, mqtt.retain_available);
         let client =
             AclClient { client_id, username: connect.username, peer: connection.peer.ip() };
         if self.acl.check(&client, Access::Publish, will.topic) == AclDecision::Deny {
@@ -239,13 +245,13 @@ impl Shard {
         }
         let mut forwarded = Vec::with_capacity(will.forwarded.len());
         will.forwarded.write_to(&mut forwarded);
-        let qos = QoS::from_bits((will.qos as u8).min(self.settings.mqtt.max_qos_allowed));
+        let qos = QoS::from_bits((will.qos as u8).min(max_qos));
         let publication = Publication {
             topic: will.topic,
             payload: will.payload,
             forwarded: &forwarded,
             qos: qos.unwrap_or(QoS::AtMostOnce),
-            retain: will.retain && self.settings.mqtt.retain_available,
+            retain: will.retain && may_retain,
             sys: false,
             expires_unix_ms: None,
             origin: None,
@@ -258,17 +264,9 @@ impl Shard {
         }))
     }
 
-    /// Server Keep Alive replaces a longer value of the client's, or none, for v5 only (MQTT-3.1.2-21, MQTT-3.2.2-21).
-    /// A client that asks to be watched more closely is.
-    fn keepalive_s(&self, connect: &Connect<'_>) -> u16 {
-        let (server, client) = (self.settings.mqtt.server_keepalive_s, connect.keep_alive_s);
-        let longer = client == 0 || client > server;
-        if connect.version == ProtocolVersion::V5 && server > 0 && longer { server } else { client }
-    }
-
     /// How long a connection may be silent: one and a half times its keepalive, by default (MQTT-3.1.2-22).
-    pub(crate) fn silence_max_ms(&self, keepalive_s: u16) -> u64 {
-        let backoff = u64::from(self.settings.mqtt.keepalive_backoff_permille);
+    pub(crate) fn silence_max_ms(&self, listener: ListenerId, keepalive_s: u16) -> u64 {
+        let backoff = u64::from(self.profiles.of(listener).mqtt.keepalive_backoff_permille);
         u64::from(keepalive_s) * KEEPALIVE_FACTOR * backoff
     }
 
@@ -277,7 +275,8 @@ impl Shard {
         if target.keepalive_s == 0 {
             self.clients.connection_timers.cancel(connection); // MQTT-3.1.2-22: 0 turns it off
         } else {
-            let deadline = self.clients.now.mono_ms + self.silence_max_ms(target.keepalive_s);
+            let deadline =
+                self.clients.now.mono_ms + self.silence_max_ms(target.listener, target.keepalive_s);
             self.clients.connection_timers.set(connection, deadline);
         }
     }
@@ -290,8 +289,9 @@ impl Shard {
         session_present: bool,
         keepalive_s: u16,
     ) {
-        let settings = self.settings.clone();
-        let mqtt = &settings.mqtt;
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let (profiles, listener) = (self.profiles.clone(), connection.listener);
+        let mqtt = &profiles.of(listener).mqtt;
         let expiry = self.clients.session_of(id.index).map_or(0, |s| s.expiry_interval_s);
         let asked = connect.properties.session_expiry_interval_s.unwrap_or(0);
         let properties = ConnAckProperties {
@@ -322,15 +322,23 @@ impl Shard {
 
 /// How long the session outlives its connection: for v5 what the client asks for, within the setting's limit; before it
 /// the setting, unless the session is clean (SEED-SESS-02, SEED-PROTO-20).
-fn session_expiry_s(connect: &Connect<'_>, settings: &config::Settings) -> u32 {
+fn session_expiry_s(connect: &Connect<'_>, profile: &Profile) -> u32 {
     if connect.version == ProtocolVersion::V5 {
         let asked = connect.properties.session_expiry_interval_s.unwrap_or(0);
-        asked.min(settings.mqtt.max_session_expiry_interval_s)
+        asked.min(profile.mqtt.max_session_expiry_interval_s)
     } else if connect.clean_start {
         0
     } else {
-        settings.session.expiry_interval_s
+        profile.session.expiry_interval_s
     }
+}
+
+/// Server Keep Alive replaces a longer value of the client's, or none, for v5 only (MQTT-3.1.2-21, MQTT-3.2.2-21).
+/// A client that asks to be watched more closely is.
+fn keepalive_s(connect: &Connect<'_>, mqtt: &MqttSettings) -> u16 {
+    let (server, client) = (mqtt.server_keepalive_s, connect.keep_alive_s);
+    let longer = client == 0 || client > server;
+    if connect.version == ProtocolVersion::V5 && server > 0 && longer { server } else { client }
 }
 
 /// What this connection has beyond the least; `None` for a v3 client without a user name.

@@ -19,7 +19,7 @@ use crate::effect::ConnectionId;
 use crate::leave::End;
 use crate::sessions::{NO_CONNECTION, SessionSlot};
 use crate::shard::Shard;
-use crate::subscribe::Waiter;
+use crate::subscribe::{Waiter, granted};
 
 /// Connections told to go per tick while the shard shuts down: an outbox and a close of each.
 const SHUTDOWN_SLICE: u32 = 2048;
@@ -253,6 +253,7 @@ impl Shard {
         let Ok(parsed) = ParsedFilter::parse(filter, &self.limits) else {
             return Some(Reply::Refused(ReasonCode::TopicFilterInvalid));
         };
+        let qos = granted(qos, self.settings.mqtt.max_qos_allowed);
         let options = SubscribeOptions { qos, ..SubscribeOptions::default() };
         let subscribed = self.add_subscription(session, &parsed, options, None);
         self.gauge_routes();

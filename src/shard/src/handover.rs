@@ -101,7 +101,7 @@ impl Shard {
         self.listeners.moved(listener, true);
         self.clients.metrics.inc(Counter::HandoverReceived);
         self.stamp(id);
-        let deadline = self.clients.now.mono_ms + self.settings.mqtt.idle_timeout_ms;
+        let deadline = self.clients.now.mono_ms + self.profiles.of(listener).mqtt.idle_timeout_ms;
         self.clients.connection_timers.set(index, deadline);
         self.clients.effects.push(Effect::StartReceive(id));
         if self.shutdown.is_some() {

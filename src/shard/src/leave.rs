@@ -28,6 +28,8 @@ pub(crate) enum End {
     NotConnect,
     /// Its CONNECT was refused; the CONNACK is in the outbox.
     ConnectRefused(ReasonCode),
+    /// Its address, which a proxy told, may not connect here.
+    AccessDenied,
     /// No CONNECT in time, or half of one.
     IdleTimeout,
     /// The rest of a packet did not come in time.
@@ -56,6 +58,7 @@ impl End {
             Self::ProtocolError(_) => "protocol_error",
             Self::NotConnect => "not_connect",
             Self::ConnectRefused(_) => "connect_refused",
+            Self::AccessDenied => "access_denied",
             Self::IdleTimeout => "idle_timeout",
             Self::PartialPacket => "partial_packet",
             Self::KeepaliveTimeout => "keepalive_timeout",
@@ -80,9 +83,11 @@ impl End {
 
     fn close_mode(self) -> CloseMode {
         match self {
-            Self::PeerClosed | Self::SocketError(_) | Self::SendTimeout | Self::IdleTimeout => {
-                CloseMode::Now
-            }
+            Self::PeerClosed
+            | Self::SocketError(_)
+            | Self::SendTimeout
+            | Self::IdleTimeout
+            | Self::AccessDenied => CloseMode::Now,
             _ => CloseMode::Linger,
         }
     }
@@ -97,7 +102,8 @@ impl Shard {
     pub(crate) fn handle_disconnect(&mut self, id: ConnectionId, disconnect: &Disconnect<'_>) {
         self.clients.metrics.inc(Counter::PacketsDisconnect);
         if let Some(expiry_s) = disconnect.session_expiry_interval_s {
-            let max = self.settings.mqtt.max_session_expiry_interval_s;
+            let Some(connection) = self.clients.connections.get(id) else { return };
+            let max = self.profiles.of(connection.listener).mqtt.max_session_expiry_interval_s;
             let Some(session) = self.clients.session_of(id.index) else { return };
             if session.is_transient() && expiry_s > 0 {
                 return self.protocol_error(id, ReasonCode::ProtocolError); // v5 MQTT-3.14.2-2
@@ -122,7 +128,7 @@ impl Shard {
         let was_connected = connection.state == State::Connected;
         let tell = connection.version == ProtocolVersion::V5 && was_connected;
         if tell && let Some(reason) = end.disconnect_reason() {
-            let reference = self.settings.mqtt.server_reference.clone();
+            let reference = self.profiles.of(listener).mqtt.server_reference.clone();
             self.clients.write(id.index, Counter::PacketsDisconnectSent, |version, out| {
                 let disconnect = Disconnect {
                     server_reference: reference.as_deref().filter(|_| is_move(reason)),

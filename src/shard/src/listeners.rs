@@ -4,23 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use config::ListenerOptions;
+
 use crate::command::ListenerRow;
 use crate::effect::ListenerId;
+use crate::rate::SharedRate;
 
-/// The clients of a listener, of all shards together. The one thing shards share besides the mesh: `max_clients`
-/// is a limit of the listener, and the kernel does not spread its connections evenly. It is touched when a
+/// The clients of a listener, of all shards together. The one thing shards share besides the mesh: `max_clients` and
+/// `max_conn_rate` are limits of the listener, and the kernel does not spread its connections evenly. It is touched when a
 /// connection comes and goes, never by a message.
 #[derive(Debug)]
 pub struct ListenerClients {
     max: u32,
     current: AtomicU32,
+    rate: Option<SharedRate>,
 }
 
 impl ListenerClients {
-    /// For a listener that takes at most `max` clients.
+    /// For a listener with these options.
     #[must_use]
-    pub const fn new(max: u32) -> Self {
-        Self { max, current: AtomicU32::new(0) }
+    pub fn new(options: &ListenerOptions) -> Self {
+        let rate = options.max_conn_rate.map(SharedRate::new);
+        Self { max: options.max_clients, current: AtomicU32::new(0), rate }
     }
 
     fn enter(&self) -> bool {
@@ -49,11 +54,17 @@ impl Listeners {
         Self { clients, here, ended }
     }
 
-    /// A connection came; false if the listener has as many as it may.
-    pub fn enter(&mut self, listener: ListenerId) -> bool {
-        let entered = self.clients[usize::from(listener.0)].enter();
-        self.here[usize::from(listener.0)] += u32::from(entered);
-        entered
+    /// A connection came; the reason if it may not stay.
+    pub fn enter(&mut self, listener: ListenerId, now_ms: u64) -> Result<(), &'static str> {
+        let clients = &self.clients[usize::from(listener.0)];
+        if clients.rate.as_ref().is_some_and(|rate| !rate.take(now_ms)) {
+            return Err("max_conn_rate"); // SEED-LSN-22
+        }
+        if !clients.enter() {
+            return Err("max_clients"); // SEED-LSN-07
+        }
+        self.here[usize::from(listener.0)] += 1;
+        Ok(())
     }
 
     /// A connection came from another shard, or went to one.
@@ -81,5 +92,57 @@ impl Listeners {
                 shutdown_count: self.ended[n].iter().map(|(&reason, &n)| (reason, n)).collect(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::desk::Desk;
+    use crate::effect::{CloseMode, Effect};
+
+    /// SEED-LSN-08
+    #[test]
+    fn a_denied_address_is_closed_at_once_and_counted() {
+        let mut desk = Desk::new(&[
+            ("listener.tcp.external.access.1", "allow 10.0.0.0/8"),
+            ("listener.tcp.external.access.2", "deny all"),
+        ]);
+        let denied = desk.accept(0, "11.0.0.1:5");
+        let allowed = desk.accept(0, "10.0.0.1:5");
+        let other = desk.accept(1, "11.0.0.1:5");
+        desk.tick(1, None);
+        assert!(desk.asked(Effect::Close { id: denied, mode: CloseMode::Now }));
+        assert!(desk.asked(Effect::StartReceive(allowed)));
+        assert!(desk.asked(Effect::StartReceive(other)));
+        assert_eq!((desk.ended(0, "access_denied"), desk.ended(1, "access_denied")), (1, 0));
+        desk.shard.closed(denied.index);
+        assert_eq!(desk.shard.listeners.rows()[0].current_clients, 1);
+        // A proxy tells where it really comes from.
+        assert!(desk.shard.real_address(allowed, "10.9.9.9:77".parse().unwrap()));
+        assert!(!desk.shard.real_address(allowed, "[2001:db8::1]:77".parse().unwrap()));
+        desk.tick(1, None);
+        assert!(desk.asked(Effect::Close { id: allowed, mode: CloseMode::Now }));
+        assert_eq!(desk.ended(0, "access_denied"), 2);
+        desk.shard.closed(allowed.index);
+        assert_eq!(desk.shard.listeners.rows()[0].current_clients, 0);
+    }
+
+    /// SEED-LSN-22
+    #[test]
+    fn connections_over_the_rate_are_refused_and_counted() {
+        let mut desk = Desk::new(&[
+            ("listener.tcp.external.max_conn_rate", "10/s,3"),
+            ("listener.tcp.external.max_clients", "4"),
+        ]);
+        for _ in 0..5 {
+            desk.accept(0, "10.0.0.1:5");
+        }
+        assert_eq!(desk.ended(0, "max_conn_rate"), 2);
+        desk.tick(200, None);
+        for _ in 0..3 {
+            desk.accept(0, "10.0.0.1:5");
+        }
+        // Two more by the rate, of which one has room.
+        assert_eq!((desk.ended(0, "max_conn_rate"), desk.ended(0, "max_clients")), (3, 1));
     }
 }

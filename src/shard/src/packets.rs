@@ -36,6 +36,9 @@ pub(crate) fn may_go_ahead(packet_type: PacketType) -> bool {
 impl Shard {
     /// Handles the whole packets in `bytes`, in place; keeps the rest.
     pub(crate) fn handle_packets(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
+        let packet_size_max = mqtt.max_packet_size_bytes as usize;
         while !bytes.is_empty() {
             let Some(connection) = self.clients.connections.get(id) else { return };
             let state = connection.state;
@@ -54,7 +57,7 @@ impl Shard {
                 // MQTT-3.1.0-1
                 return self.end_connection(id, End::NotConnect);
             }
-            if header.total_len() > self.settings.mqtt.max_packet_size_bytes as usize {
+            if header.total_len() > packet_size_max {
                 return self.too_large(id, bytes);
             }
             if bytes.len() < header.total_len() {

@@ -20,7 +20,8 @@ impl Shard {
     pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
-        let alias = match resolve_alias(connection, publish, self.settings.mqtt.max_topic_alias) {
+        let alias_max = self.profiles.of(connection.listener).mqtt.max_topic_alias;
+        let alias = match resolve_alias(connection, publish, alias_max) {
             Ok(alias) => alias,
             Err(reason) => {
                 self.protocol_error(id, reason);
@@ -73,7 +74,8 @@ impl Shard {
     }
 
     fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
-        let mqtt = &self.settings.mqtt;
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
         if publish.qos as u8 > mqtt.max_qos_allowed {
             return Err(ReasonCode::QosNotSupported); // v5 MQTT-3.2.2-11
         }
@@ -84,7 +86,6 @@ impl Shard {
             return Ok(());
         }
         // v5 MQTT-3.3.4-7: QoS 1 is acknowledged at once, so only QoS 2 can exceed Receive Maximum.
-        let connection = self.clients.connections.get(id).expect("its packet is being handled");
         let Some(session) = self.clients.sessions.session(connection.session) else {
             return Ok(());
         };
@@ -104,12 +105,13 @@ impl Shard {
     ) -> Option<Received> {
         let now_ms = self.clients.now.mono_ms;
         let connection = self.clients.connections.get(id)?;
+        let profile = self.profiles.of(connection.listener);
         let max = if connection.is_v5() {
-            usize::from(self.settings.mqtt.receive_maximum)
+            usize::from(profile.mqtt.receive_maximum)
         } else if connection.takes_more {
             0
         } else {
-            usize::from(self.settings.session.max_awaiting_rel)
+            usize::from(profile.session.max_awaiting_rel)
         };
         let owner = self.clients.sessions.session_mut(session.0)?;
         let received = owner.receive_qos2(packet_id, max, now_ms);

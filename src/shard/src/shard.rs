@@ -23,6 +23,7 @@ use crate::keepers::Keepers;
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::outbox::Outboxes;
+use crate::profile::Profiles;
 use crate::random::SplitMix64;
 use crate::retained::Replays;
 use crate::sessions::Sessions;
@@ -61,6 +62,8 @@ pub struct Shard {
     pub(crate) id: ShardId,
     pub(crate) shards: usize,
     pub(crate) settings: Rc<Settings>,
+    /// What holds for the clients of each listener.
+    pub(crate) profiles: Profiles,
     pub(crate) limits: DecodeLimits,
     pub(crate) clients: Clients,
     pub(crate) router: Router,
@@ -143,6 +146,7 @@ impl Shard {
         Self {
             id,
             shards,
+            profiles: Profiles::new(&settings),
             limits,
             clients,
             router: Router::new(id, shards, seed),

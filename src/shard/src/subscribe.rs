@@ -22,6 +22,7 @@ use crate::command::Reply;
 use crate::connection::pause;
 use crate::effect::ConnectionId;
 use crate::mesh::ControlMessage;
+use crate::profile::Profile;
 use crate::shard::Shard;
 
 /// Answers of one connection that may wait for the other shards before it is no longer read.
@@ -73,11 +74,12 @@ impl PendingSubacks {
 impl Shard {
     pub(crate) fn handle_subscribe(&mut self, id: ConnectionId, subscribe: &Subscribe<'_>) {
         self.clients.metrics.inc(Counter::PacketsSubscribe);
-        if subscribe.subscription_id.is_some() && !self.settings.mqtt.subscription_identifiers {
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
+        if subscribe.subscription_id.is_some() && !mqtt.subscription_identifiers {
             let reason = ReasonCode::SubscriptionIdentifiersNotSupported;
             return self.protocol_error(id, reason); // v5 MQTT-3.2.2.3.12
         }
-        let connection = self.clients.connections.get(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
         let v5 = connection.is_v5();
         let mut reasons = SmallVec::new();
@@ -105,12 +107,13 @@ impl Shard {
         id: ConnectionId,
         session: SessionId,
         text: &str,
-        options: SubscribeOptions,
+        mut options: SubscribeOptions,
         subscription_id: Option<NonZeroU32>,
     ) -> Result<Subscribed, ReasonCode> {
         let parsed =
             ParsedFilter::parse(text, &self.limits).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let mqtt = &self.settings.mqtt;
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        let Profile { mqtt, session: limits, .. } = self.profiles.of(connection.listener);
         if is_shared(&parsed) && !mqtt.shared_subscription {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
@@ -123,9 +126,10 @@ impl Shard {
         }
         let owner = self.clients.sessions.session(session.0).expect("its client is connected");
         let known = self.router.find(&parsed).is_some_and(|f| owner.subscriptions.get(f).is_some());
-        if !known && owner.subscriptions.len() >= self.settings.session.max_subscriptions as usize {
+        if !known && owner.subscriptions.len() >= limits.max_subscriptions as usize {
             return Err(ReasonCode::QuotaExceeded);
         }
+        options.qos = granted(options.qos, mqtt.max_qos_allowed);
         Ok(self.add_subscription(session, &parsed, options, subscription_id))
     }
 
@@ -134,11 +138,9 @@ impl Shard {
         &mut self,
         session: SessionId,
         parsed: &ParsedFilter<'_>,
-        mut options: SubscribeOptions,
+        options: SubscribeOptions,
         subscription_id: Option<NonZeroU32>,
     ) -> Subscribed {
-        let max_qos = mqtt::QoS::from_bits(self.settings.mqtt.max_qos_allowed);
-        options.qos = max_qos.map_or(options.qos, |max| options.qos.min(max)); // MQTT-3.8.4-7
         let route_options = SubOptions::from_subscribe(&options, subscription_id.is_some());
         let (filter, is_new) =
             self.router.subscribe(session, parsed, route_options, &mut self.deltas);
@@ -315,6 +317,11 @@ pub(crate) struct Subscribed {
     pub granted: mqtt::QoS,
     /// What is to be sent of the retained messages.
     pub retained: Option<WantsRetained>,
+}
+
+/// The `QoS` a subscription gets (MQTT-3.8.4-7).
+pub(crate) fn granted(asked: mqtt::QoS, max: u8) -> mqtt::QoS {
+    mqtt::QoS::from_bits(max).map_or(asked, |max| asked.min(max))
 }
 
 fn is_shared(parsed: &ParsedFilter<'_>) -> bool {

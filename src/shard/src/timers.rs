@@ -66,8 +66,8 @@ impl Shard {
             connection.last_received = u32::try_from(now_ms / STAMP_MS).unwrap_or(u32::MAX);
         }
         let last_ms = u64::from(connection.last_received) * STAMP_MS;
-        let session = connection.session;
-        let deadline_ms = last_ms + self.silence_max_ms(keepalive_s);
+        let (session, listener) = (connection.session, connection.listener);
+        let deadline_ms = last_ms + self.silence_max_ms(listener, keepalive_s);
         if now_ms >= deadline_ms {
             self.end_connection(id, End::KeepaliveTimeout);
             return;
@@ -139,12 +139,12 @@ impl Shard {
         let sends: Vec<u32> = self.clients.outboxes.overdue(now_ms).collect();
         for index in sends {
             let Some(connection) = self.clients.connections.at(index) else { continue };
-            let listener = &self.settings.listeners[usize::from(connection.listener.0)];
-            let timeout_ms = listener.options.send_timeout_ms;
+            let options = &self.profiles.of(connection.listener).options;
+            let timeout_ms = options.send_timeout_ms;
             let before_ms = now_ms.saturating_sub(timeout_ms);
             let late = self.clients.outboxes.get(connection.outbox);
             if timeout_ms > 0
-                && listener.options.send_timeout_close
+                && options.send_timeout_close
                 && late.is_some_and(|o| o.is_overdue(before_ms))
             {
                 let id = ConnectionId { index, generation: connection.generation };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use metrics::Counter;
 use mqtt::FrameHeader;
 
-use crate::connection::{STAMP_MS, State, pause};
+use crate::connection::{Peer, STAMP_MS, State, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, ListenerId, Outgoing, ReceiveEnd};
 use crate::leave::End;
 use crate::shard::Shard;
@@ -30,18 +30,42 @@ impl Shard {
         let id = self.clients.connections.open(index, peer, listener);
         self.clients.metrics.inc(Counter::ConnectionsAccepted);
         self.stamp(id);
-        if self.shutdown.is_some() || !self.listeners.enter(listener) {
+        if let Err(reason) = self.admit(listener, peer) {
             // Counted as refused; it was never let in, so nothing has to leave.
             self.clients.metrics.inc(Counter::ConnectionsRefused);
-            let reason = if self.shutdown.is_some() { "shutting_down" } else { "max_clients" };
             self.listeners.count_end(listener, reason);
             self.refuse(id);
             return id;
         }
-        let deadline = self.clients.now.mono_ms + self.settings.mqtt.idle_timeout_ms;
+        let deadline = self.clients.now.mono_ms + self.profiles.of(listener).mqtt.idle_timeout_ms;
         self.clients.connection_timers.set(index, deadline);
         self.clients.effects.push(Effect::StartReceive(id));
         id
+    }
+
+    /// Lets a new connection in, or says why not, as `listeners` shows it.
+    fn admit(&mut self, listener: ListenerId, peer: SocketAddr) -> Result<(), &'static str> {
+        if self.shutdown.is_some() {
+            return Err("shutting_down");
+        }
+        if !self.profiles.of(listener).options.access.allows(peer.ip()) {
+            return Err("access_denied"); // SEED-LSN-08
+        }
+        self.listeners.enter(listener, self.clients.now.mono_ms)
+    }
+
+    /// A proxy in front (PROXY protocol, X-Forwarded-For) has told where a client really is. From now on that is its address, for
+    /// access rules, logs and listings. False if its listener does not let it in (SEED-LSN-08, SEED-LSN-12, SEED-LSN-13): the
+    /// connection is being closed.
+    pub fn real_address(&mut self, id: ConnectionId, address: SocketAddr) -> bool {
+        let Some(connection) = self.clients.connections.get_mut(id) else { return false };
+        connection.peer = Peer::new(address);
+        let allowed = self.profiles.of(connection.listener).options.access.allows(address.ip());
+        if !allowed {
+            self.clients.metrics.inc(Counter::ConnectionsRefused);
+            self.end_connection(id, End::AccessDenied);
+        }
+        allowed
     }
 
     fn refuse(&mut self, id: ConnectionId) {
@@ -85,6 +109,7 @@ impl Shard {
     /// Brings the one packet in the stash to its end, then goes on with the rest in place.
     fn complete_stash(&mut self, id: ConnectionId, mut bytes: &[u8]) {
         let connection = self.clients.connections.get_mut(id).expect("the caller looked");
+        let listener = connection.listener;
         let since_ms = self.clients.stashes.since_ms(connection.stash);
         let mut packet = self.clients.stashes.take(&mut connection.stash);
         let mut whole = false;
@@ -102,7 +127,7 @@ impl Shard {
             let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
             packet.extend_from_slice(taken);
             bytes = rest;
-            whole = self.is_too_large(&packet)
+            whole = self.is_too_large(listener, &packet)
                 || matches!(FrameHeader::peek(&packet), Ok(Some(header)) if header.total_len() <= packet.len());
         }
         if let Some(since_ms) = since_ms.filter(|_| !whole)
@@ -138,14 +163,15 @@ impl Shard {
         self.limit_answers(id);
     }
 
-    fn is_too_large(&self, packet: &[u8]) -> bool {
-        let max = self.settings.mqtt.max_packet_size_bytes as usize;
+    fn is_too_large(&self, listener: ListenerId, packet: &[u8]) -> bool {
+        let max = self.profiles.of(listener).mqtt.max_packet_size_bytes as usize;
         matches!(FrameHeader::peek(packet), Ok(Some(header)) if header.total_len() > max)
     }
 
     fn limit_stash(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.get(id) else { return };
-        let max = STASH_MAX.max(self.settings.mqtt.max_packet_size_bytes as usize);
+        let mqtt = &self.profiles.of(connection.listener).mqtt;
+        let max = STASH_MAX.max(mqtt.max_packet_size_bytes as usize);
         if self.clients.stashes.len(connection.stash) > max {
             if connection.paused & pause::AWAITING_REL != 0 {
                 // What it waits for may stand behind what would not be read.

@@ -111,7 +111,7 @@ impl World {
         let settings = Arc::new(settings());
         let capacity = *random.pick(&[1, 2, 4]);
         let listeners: Arc<[ListenerClients]> =
-            settings.listeners.iter().map(|_| ListenerClients::new(10_000)).collect();
+            settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let acl =
             Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
         let mut stations = Vec::new();

@@ -422,6 +422,7 @@ pub struct Running {
 /// A listener on a port of the kernel's choice.
 pub fn listener(address: &str) -> config::ListenerSettings {
     config::ListenerSettings {
+        kind: config::ListenerKind::Tcp,
         name: "test".to_owned(),
         address: address.parse().unwrap(),
         options: config::ListenerOptions::default(),

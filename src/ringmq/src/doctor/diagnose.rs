@@ -555,7 +555,7 @@ fn clients_max(plan: &Plan) -> Finding {
         _ => State::Ok,
     };
     judged(check, state, found, format!("{} are to connect", plan.connections), || {
-        let raise = |most| format!("--set listener.tcp.{}.max_clients={most}", largest.name);
+        let raise = |most| format!("--set {}.max_clients={most}", largest.key());
         match plan.connections {
             wanted @ ..=LISTENER_CLIENTS_MAX => raise(wanted),
             _ => format!("{}, and further listeners", raise(LISTENER_CLIENTS_MAX)),
