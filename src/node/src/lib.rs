@@ -10,19 +10,19 @@ mod acl;
 mod action;
 mod boot;
 mod core;
+mod filters;
 mod links;
 mod listing;
 mod node;
 mod stats;
-mod unready;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
     Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, Rows, SettingInfo,
 };
 pub use boot::{NodeError, locked_bytes, shard_count};
+pub use filters::{FilterSetupError, check as check_filters};
 pub use links::LinkError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
-pub use unready::{UnreadyError, check as check_ready};

@@ -338,6 +338,7 @@ impl<C: Core> Driver<C> {
             let id = core.accepted(index, listener, peer);
             assert_eq!(id.index, index, "a connection's index is its slot");
             slot.generation = id.generation;
+            self.add_filter(index, listener);
         } else {
             slot.set(UNKNOWN);
             self.submit_close(index);

@@ -22,6 +22,7 @@ use crate::connect::Connects;
 use crate::connection_io::Held;
 use crate::core::Core;
 use crate::counters::{ReactorCounter, ReactorCounters};
+use crate::filters::{FilterTable, Filters};
 use crate::hand_over::Moves;
 use crate::lanes::Lanes;
 use crate::listener::BoundListener;
@@ -72,6 +73,7 @@ pub(crate) struct DriverSetup<C: Core> {
     pub(crate) settings: ReactorSettings,
     pub(crate) multishot_accept: bool,
     pub(crate) table: Arc<RingTable>,
+    pub(crate) filter_table: Arc<FilterTable>,
     pub(crate) counters: Arc<ReactorCounters>,
     pub(crate) commands: Receiver<C::Command>,
     pub(crate) controls: Receiver<Control>,
@@ -88,6 +90,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) moves: Moves,
     pub(crate) accepts: Accepts,
     pub(crate) connects: Connects,
+    pub(crate) filters: Filters,
+    pub(crate) filter_table: Arc<FilterTable>,
     /// What waits for the next tick because a connection's share was used up.
     pub(crate) held: VecDeque<Held>,
     /// Scratch of `release_held`.
@@ -140,6 +144,8 @@ impl<C: Core> Driver<C> {
             moves: Moves::default(),
             accepts: Accepts::new(setup.multishot_accept),
             connects: Connects::default(),
+            filters: Filters::default(),
+            filter_table: setup.filter_table,
             held: VecDeque::new(),
             unheld: Vec::new(),
             linger_sends: Deadlines::new(),
@@ -172,6 +178,7 @@ impl<C: Core> Driver<C> {
         self.now = now;
         self.tick = self.tick.wrapping_add(1);
         self.again = false;
+        self.filters.handshakes = 0;
         core.begin_tick(now);
         if self.lanes.overflowed() {
             self.counters.add(ReactorCounter::CompletionOverflows, 1);

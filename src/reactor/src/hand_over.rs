@@ -13,7 +13,7 @@ use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
 use crate::ops::{Op, TOKEN_MAX, Tag};
-use crate::slots::{PAUSED, Phase};
+use crate::slots::{FILTERED, PAUSED, Phase};
 
 /// Where a connection moves.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +76,12 @@ impl<C: Core> Driver<C> {
         // Its messages may need a doorbell, so there is another tick before waiting.
         self.again = true;
         core.detach(id);
+        if self.slots.get(index).is_some_and(|slot| slot.has(FILTERED)) {
+            let place = self.slots.get(index).expect("looked at above").tick_bytes;
+            let token = self.moves.entries[place as usize].token;
+            let filter = self.filters.take(index).expect("a filtered slot has its filter");
+            self.table.put_filter(token, filter);
+        }
         self.send_descriptor(id);
     }
 
@@ -111,7 +117,14 @@ impl<C: Core> Driver<C> {
             self.send_descriptor(tag.connection());
             return;
         }
+        let token = self.moves.entries[place as usize].token;
         self.moves.forget(place);
+        if result < 0 && slot.has(FILTERED) {
+            // It was not fetched, as the descriptor did not arrive.
+            let filter = self.table.take_filter(token).expect("only its new shard takes it");
+            self.place_filter(tag.index(), filter);
+        }
+        let slot = self.slots.get(tag.index()).expect("looked at above");
         if result < 0 {
             slot.phase = Phase::Open;
             slot.set(PAUSED);
@@ -134,6 +147,9 @@ impl<C: Core> Driver<C> {
         };
         let index = self.lanes.index(lane, slot);
         self.occupy(core, index, Phase::Arrived);
+        if let Some(filter) = self.table.take_filter(tag.token()) {
+            self.place_filter(index, filter);
+        }
         if let Some(id) = core.descriptor_arrived(tag.token(), index) {
             assert_eq!(id.index, index, "a connection's index is its slot");
             self.adopt(id);

@@ -61,6 +61,8 @@ pub(crate) const SHUTTING: u16 = 1 << 8;
 pub(crate) const UNKNOWN: u16 = 1 << 9;
 /// Its receive ended because all buffers were in use; it waits for its turn to be armed again.
 pub(crate) const STARVED: u16 = 1 << 10;
+/// It has a filter between the wire and the shard.
+pub(crate) const FILTERED: u16 = 1 << 11;
 
 /// One connection.
 #[derive(Debug, Clone, Copy, Default)]

@@ -34,7 +34,7 @@ impl Shard {
     ) -> Handled {
         let body = &bytes[header.header_len..];
         let decoded = Packet::decode(header, body, ProtocolVersion::V5, &self.limits);
-        let connect = match decoded {
+        let mut connect = match decoded {
             Ok(Packet::Connect(connect)) => connect,
             Ok(_) => unreachable!("the caller looked at the packet type"),
             Err(error) => {
@@ -42,9 +42,15 @@ impl Shard {
                 return Handled::Done;
             }
         };
+        let names = if self.names.is_empty() { None } else { self.names.remove(&id.index) };
+        if let Some(names) = &names {
+            connect.username = names.username.as_deref().or(connect.username);
+            connect.client_id = names.client_id.as_deref().unwrap_or(connect.client_id);
+        }
         if !connect.client_id.is_empty() {
             let target = home(slot(connect.client_id.as_bytes()), self.shards);
             if target != self.id {
+                self.names.extend(names.map(|names| (id.index, names)));
                 self.hand_over(id, target);
                 return Handled::Held;
             }

@@ -27,6 +27,7 @@ mod keepers;
 mod leave;
 mod listeners;
 mod mesh;
+mod names;
 mod outbox;
 mod packets;
 mod profile;
@@ -48,4 +49,5 @@ pub use effect::{
 };
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
+pub use names::PeerNames;
 pub use shard::{Shard, ShardSetup};

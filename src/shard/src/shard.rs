@@ -1,5 +1,6 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::handover::HandOvers;
 use crate::keepers::Keepers;
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
+use crate::names::ConnectNames;
 use crate::outbox::Outboxes;
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
@@ -72,6 +74,8 @@ pub struct Shard {
     pub(crate) acl: Arc<Acl>,
     pub(crate) listeners: Listeners,
     pub(crate) handovers: HandOvers,
+    /// Of connections whose CONNECT has not come, those that have a certificate which names them.
+    pub(crate) names: HashMap<u32, Box<ConnectNames>>,
     pub(crate) random: SplitMix64,
     pub(crate) seed: u64,
     /// Client ids assigned so far; begins at a number nobody knows.
@@ -155,6 +159,7 @@ impl Shard {
             acl,
             listeners: Listeners::new(listeners),
             handovers: HandOvers::default(),
+            names: HashMap::new(),
             assigned: random.next() >> 8,
             random,
             seed,

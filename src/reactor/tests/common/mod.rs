@@ -475,6 +475,7 @@ pub fn start_at(
             build: Box::new(move || Echo::new(endpoint, inner)),
             listeners,
             table: Arc::clone(&table),
+            filters: Arc::default(),
             commands,
             waker,
             settings: settings[id.index()].clone(),
