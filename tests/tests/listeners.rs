@@ -1,10 +1,13 @@
 //! Listeners: kinds, access rules, rates, mountpoints, zones, start and stop (SEED-LSN-01 to SEED-LSN-25).
 
-use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use ringmq_tests::broker::binary;
-use ringmq_tests::id;
+use ringmq_tests::client::Event;
+use ringmq_tests::{Broker, Client, ConnAck, Connect, Publish, V5, V311, WAIT, id, topic};
 
 /// What a broker with these lines in its settings file says, and whether it would start.
 fn check(lines: &str) -> (bool, String) {
@@ -73,4 +76,122 @@ fn what_is_not_in_this_build_is_refused() {
         assert!(!right && text.starts_with(&format!("ringmq: {key}")), "{text}");
         assert!(text.contains("not in this build yet") && text.lines().count() == 1, "{text}");
     }
+}
+
+/// A listener beside the harness's own: its address, by its name.
+fn address(broker: &Broker, name: &str) -> SocketAddr {
+    let text = broker.cli(&["listeners", "--json"]);
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["name"] == name);
+    row.unwrap()["address"].as_str().unwrap().parse().unwrap()
+}
+
+/// How many connections of a listener ended for a reason.
+fn ended(broker: &Broker, name: &str, reason: &str) -> u64 {
+    let text = broker.cli(&["listeners", "--json"]);
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["name"] == name).unwrap();
+    row["shutdown_count"][reason].as_u64().unwrap_or(0)
+}
+
+#[track_caller]
+fn connect(address: SocketAddr, connect: &Connect) -> (Client, ConnAck) {
+    let mut client = Client::open(address, connect.version);
+    client.send(&connect.encode());
+    let ack = client.expect_connack();
+    (client, ack)
+}
+
+/// SEED-LSN-08: rules by address, IPv4 and IPv6; a refused connection is closed at once and counted.
+#[test]
+fn seed_lsn_08_access() {
+    let broker = Broker::start(&[
+        "listener.tcp.none=127.0.0.1:0",
+        "listener.tcp.none.access.1=allow 10.0.0.0/8",
+        "listener.tcp.none.access.2=deny all",
+        "listener.tcp.some=[::1]:0",
+        "listener.tcp.some.access.1=deny 127.0.0.0/8",
+        "listener.tcp.some.access.2=allow ::1/128",
+        "listener.tcp.some.access.3=deny all",
+    ]);
+    for _ in 0..3 {
+        let mut refused = Client::open(address(&broker, "none"), V311);
+        refused.expect_end();
+    }
+    assert_eq!(ended(&broker, "none", "access_denied"), 3);
+    let (mut client, ack) = connect(address(&broker, "some"), &Connect::new(V5, &id()));
+    assert_eq!(ack.code, 0);
+    client.expect_alive();
+    assert_eq!(ended(&broker, "some", "access_denied"), 0);
+}
+
+/// SEED-LSN-22: connections over the rate are refused, and come in again when it allows.
+#[test]
+fn seed_lsn_22_max_conn_rate() {
+    let broker =
+        Broker::start(&["listener.tcp.slow=127.0.0.1:0", "listener.tcp.slow.max_conn_rate=2/s,3"]);
+    let slow = address(&broker, "slow");
+    let mut held: Vec<Client> = (0..8).map(|_| Client::open(slow, V311)).collect();
+    for client in &mut held {
+        client.try_send(&Connect::new(V311, &id()).encode());
+    }
+    let answered = |client: &mut Client| client.event(WAIT) != Event::Closed;
+    let let_in = held.iter_mut().filter_map(|c| answered(c).then_some(())).count();
+    assert!((3..=4).contains(&let_in), "{let_in}");
+    assert_eq!(ended(&broker, "slow", "max_conn_rate"), 8 - let_in as u64);
+    broker.client(V311).expect_alive(); // another listener is not concerned
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(connect(slow, &Connect::new(V311, &id())).1.code, 0);
+}
+
+/// SEED-LSN-22: messages a second of each client; it waits, nothing is lost, others are not concerned.
+#[test]
+fn seed_lsn_22_max_publish_rate() {
+    let broker = Broker::start(&["listener.tcp.external.max_publish_rate=100/s,10"]);
+    let mut subscriber = broker.client(V311);
+    let topic = topic();
+    subscriber.subscribe(&topic, 1);
+    let mut publisher = broker.connect(&Connect { keep_alive_s: 1, ..Connect::new(V311, &id()) });
+    let start = Instant::now();
+    for number in 0..110_u16 {
+        let payload = number.to_string();
+        publisher.send_publish(&Publish::new(&topic, &payload).qos(1, number + 1));
+    }
+    let mut other = broker.client(V311);
+    other.publish(&topic, "other", 0);
+    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    for number in 0..110_u16 {
+        publisher.expect_puback(number + 1);
+    }
+    let took = start.elapsed();
+    assert!((900..3000).contains(&took.as_millis()), "{took:?}");
+    let mut texts: Vec<String> = (0..111).map(|_| subscriber.message().text().to_owned()).collect();
+    texts.retain(|text| text != "other");
+    assert_eq!(texts, (0..110).map(|n| n.to_string()).collect::<Vec<_>>());
+    publisher.expect_alive();
+    let metrics = broker.cli(&["broker", "metrics"]);
+    let line = metrics.lines().find(|line| line.starts_with("client/rate_limited")).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+}
+
+/// SEED-LSN-09: bytes a second of each client, in EMQ's form: burst,rate in KB. A keepalive shorter than the wait is not held
+/// against the client.
+#[test]
+fn seed_lsn_09_rate_limit() {
+    let broker = Broker::start(&["listener.tcp.external.rate_limit=20,10"]);
+    let mut subscriber = broker.client(V311);
+    let topic = topic();
+    subscriber.subscribe(&topic, 0);
+    let mut publisher = broker.connect(&Connect { keep_alive_s: 1, ..Connect::new(V311, &id()) });
+    let start = Instant::now();
+    let payload = "x".repeat(10_000);
+    for _ in 0..5 {
+        publisher.send_publish(&Publish::new(&topic, &payload));
+    }
+    for _ in 0..5 {
+        assert_eq!(subscriber.message().text().len(), 10_000);
+    }
+    let took = start.elapsed();
+    assert!((2400..5000).contains(&took.as_millis()), "{took:?}");
+    publisher.expect_alive();
 }

@@ -10,7 +10,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State};
+use crate::connection::{Extras, State, flag};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::packets::Handled;
@@ -151,15 +151,21 @@ impl Shard {
         owner.clean_start = connect.clean_start;
         owner.restart_clocks(now.mono_ms);
         let keepalive_s = keepalive_s(connect, &profile.mqtt);
-        let extras = connection_extras(connect, profile.mqtt.max_topic_alias);
+        let mut extras = connection_extras(connect, profile.mqtt.max_topic_alias);
+        let rates = profile.rates(now.mono_ms);
+        let is_limited = rates.is_some();
+        if is_limited {
+            extras.get_or_insert_default().rates = rates;
+        }
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         connection.session = session.0;
         connection.state = State::Connected;
         connection.version = connect.version;
         connection.keepalive_s = keepalive_s;
         connection.connected_unix_s = u32::try_from(now.unix_ms / 1000).unwrap_or(u32::MAX);
-        connection.is_bridge = connect.is_bridge;
-        connection.clean_start = connect.clean_start;
+        connection.flags |= if connect.is_bridge { flag::BRIDGE } else { 0 };
+        connection.flags |= if connect.clean_start { flag::CLEAN_START } else { 0 };
+        connection.flags |= if is_limited { flag::LIMITED } else { 0 };
         connection.extras = extras;
         self.clients.session_timers.cancel(session.0);
         self.arm_keepalive(id.index);

@@ -25,6 +25,7 @@ mod handover;
 mod inbox;
 mod keepers;
 mod leave;
+mod limit;
 mod listeners;
 mod mesh;
 mod outbox;

@@ -9,7 +9,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Acknowledged, Publication, Received};
 
 use crate::clients::Dispatch;
-use crate::connection::{Connection, pause};
+use crate::connection::{Connection, flag, pause};
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
 use crate::keepers::Unanswered;
@@ -20,6 +20,7 @@ impl Shard {
     pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
+        let is_limited = connection.has(flag::LIMITED);
         let alias_max = self.profiles.of(connection.listener).mqtt.max_topic_alias;
         let alias = match resolve_alias(connection, publish, alias_max) {
             Ok(alias) => alias,
@@ -38,6 +39,9 @@ impl Shard {
                 Some(Received::First) => {}
                 Some(Received::Repeated) => {
                     self.count_received(publish.qos);
+                    if is_limited {
+                        self.charge(id, 0, 1);
+                    }
                     self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::Success);
                     return Handled::Done;
                 }
@@ -46,6 +50,9 @@ impl Shard {
             }
         }
         self.count_received(publish.qos);
+        if is_limited {
+            self.charge(id, 0, 1);
+        }
         if !self.may_publish(id, session, topic) {
             self.clients.metrics.inc(Counter::ClientAclDeny);
             self.clients.count_drop(publish.qos, DropReason::AclDenied);

@@ -1,5 +1,6 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -90,6 +91,8 @@ pub struct Shard {
     pub(crate) deferred_before: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
+    /// Clients that rest for their rate: until when, and the connection.
+    pub(crate) rests: BTreeSet<(u64, u32)>,
     /// A producer still has batches for us after our share of a tick.
     pub(crate) inbox_left: bool,
     /// When the sends and stashes were last looked at for being overdue.
@@ -168,6 +171,7 @@ impl Shard {
             deferred: Vec::new(),
             deferred_before: Vec::new(),
             resumable: Vec::new(),
+            rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
             shutdown: None,
@@ -234,6 +238,7 @@ impl Shard {
             blocked,
             self.clients.connection_timers.next_ms(),
             self.clients.session_timers.next_ms(),
+            self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
             self.shutdown_deadline_ms(),
