@@ -7,7 +7,9 @@ use std::{fs, thread};
 
 use ringmq_tests::broker::binary;
 use ringmq_tests::client::Event;
-use ringmq_tests::{Broker, Client, ConnAck, Connect, Publish, V5, V311, WAIT, id, topic};
+use ringmq_tests::{
+    Broker, Client, ConnAck, Connect, Property, Publish, V5, V311, WAIT, Will, id, topic,
+};
 
 /// What a broker with these lines in its settings file says, and whether it would start.
 fn check(lines: &str) -> (bool, String) {
@@ -194,4 +196,135 @@ fn seed_lsn_09_rate_limit() {
     let took = start.elapsed();
     assert!((2400..5000).contains(&took.as_millis()), "{took:?}");
     publisher.expect_alive();
+}
+
+/// SEED-LSN-10: a prefix per listener, for publish, subscribe, retained, wills and shared subscriptions; clients do not see it.
+#[test]
+fn seed_lsn_10_mountpoint() {
+    let broker = Broker::start(&[
+        "listener.tcp.a=127.0.0.1:0",
+        "listener.tcp.a.mountpoint=a/",
+        "listener.tcp.b=127.0.0.1:0",
+        "listener.tcp.b.mountpoint=b/",
+    ]);
+    let [a, b] = ["a", "b"].map(|name| address(&broker, name));
+    for version in [V311, V5] {
+        let mut whole = broker.client(version);
+        whole.subscribe("+/x/#", 1);
+        let (mut of_a, _) = connect(a, &Connect::new(version, &id()));
+        let (mut of_b, _) = connect(b, &Connect::new(version, &id()));
+        of_a.subscribe("x/#", 1);
+        of_b.subscribe("x/#", 1);
+        of_a.publish("x/1", "from a", 1);
+        of_a.expect_message("x/1", "from a");
+        whole.expect_message("a/x/1", "from a");
+        of_b.expect_nothing();
+        whole.publish("b/x/2", "to b", 0);
+        of_b.expect_message("x/2", "to b");
+        whole.expect_message("b/x/2", "to b");
+        of_a.expect_nothing();
+        // Who has unsubscribed gets nothing more.
+        assert!(of_a.unsubscribe(&["x/#"]).iter().all(|code| *code == 0));
+        whole.publish("a/x/3", "late", 0);
+        of_a.expect_nothing();
+        whole.expect_message("a/x/3", "late");
+        // Retained messages.
+        of_a.publish_retained("x/r", "kept", 1);
+        whole.expect_message("a/x/r", "kept");
+        let (mut late, _) = connect(a, &Connect::new(version, &id()));
+        late.subscribe("x/+", 0);
+        late.expect_message("x/r", "kept");
+        late.publish_retained("x/r", "", 0);
+        // A will.
+        whole.expect_message("a/x/r", "");
+        let will = Will::new("x/will", "gone");
+        let (leaves, _) = connect(a, &Connect { will: Some(will), ..Connect::new(version, &id()) });
+        leaves.cut();
+        whole.expect_message("a/x/will", "gone");
+    }
+    // The ids of shares stay in front of the prefix.
+    for (filter, seen) in [("$share/g/s/+", "s/1"), ("$queue/q/+", "q/1")] {
+        let (mut first, _) = connect(a, &Connect::new(V5, &id()));
+        let (mut second, _) = connect(a, &Connect::new(V5, &id()));
+        first.subscribe(filter, 0);
+        second.subscribe(filter, 0);
+        let mut whole = broker.client(V5);
+        let topic = format!("a/{seen}");
+        for _ in 0..10 {
+            whole.publish(&topic, "x", 1);
+        }
+        for client in [&mut first, &mut second] {
+            for _ in 0..5 {
+                client.expect_message(seen, "x");
+            }
+            client.expect_nothing();
+        }
+    }
+}
+
+/// SEED-LSN-10: %c and %u; a name that would reach other prefixes is refused. Access rules see what the client sees.
+#[test]
+fn seed_lsn_10_mountpoint_with_names() {
+    let broker = Broker::start(&["listener.tcp.m=127.0.0.1:0", "listener.tcp.m.mountpoint=%u/%c/"]);
+    let m = address(&broker, "m");
+    let mut whole = broker.client(V5);
+    whole.subscribe("#", 0);
+    let client_id = id();
+    let (mut client, _) = connect(m, &Connect::new(V5, &client_id).username("ann"));
+    client.publish("t", "x", 1);
+    whole.expect_message(&format!("ann/{client_id}/t"), "x");
+    for (client_id, user, v5, v3) in [
+        ("a/b", "ann", 0x85, 2),
+        ("+", "ann", 0x85, 2),
+        ("fine", "#", 0x86, 4),
+        ("fine", "$SYS", 0x85, 2),
+    ] {
+        for (version, code) in [(V5, v5), (V311, v3)] {
+            let (mut client, ack) = connect(m, &Connect::new(version, client_id).username(user));
+            assert_eq!(ack.code, code, "{client_id} {user}");
+            client.expect_closed();
+        }
+    }
+    let (_, ack) = connect(m, &Connect::new(V5, &id()));
+    assert_eq!(ack.code, 0x86, "there is no user name");
+    assert_eq!(ended(&broker, "m", "connect_refused"), 9);
+    // An id the broker assigns is one for the prefix too.
+    let (mut client, ack) = connect(m, &Connect::new(V5, "").username("bob"));
+    assert_eq!(ack.code, 0);
+    client.publish("t", "y", 0);
+    let message = whole.message();
+    assert!(
+        message.topic.starts_with("bob/ringmq-") && message.topic.ends_with("/t"),
+        "{message:?}"
+    );
+    // With its prefix a topic must keep to the limits.
+    client.send_publish(&Publish::new(&"x/".repeat(127), "deep"));
+    assert_eq!(client.expect_end(), Some(0x90));
+}
+
+/// SEED-LSN-11: a zone has settings of its own for its listeners.
+#[test]
+fn seed_lsn_11_zone() {
+    let broker = Broker::start(&[
+        "listener.tcp.z=127.0.0.1:0",
+        "listener.tcp.z.zone=devices",
+        "zone.devices.mqtt.max_packet_size=1KB",
+        "zone.devices.mqtt.max_qos_allowed=1",
+        "zone.devices.mqtt.max_clientid_len=40",
+        "zone.devices.mqtt.server_keepalive=7s",
+    ]);
+    let z = address(&broker, "z");
+    let (mut device, ack) = connect(z, &Connect::new(V5, &id()));
+    for property in [Property::MaximumPacketSize(1024), Property::ServerKeepAlive(7)] {
+        assert!(ack.properties.contains(&property), "{ack:?}");
+    }
+    assert_eq!(device.subscribe_with(&[("t", 2)], &[]), [1]);
+    device.send_publish(&Publish::new("t", "x".repeat(1100)));
+    assert_eq!(device.expect_end(), Some(0x95));
+    assert_eq!(connect(z, &Connect::new(V5, &"x".repeat(41))).1.code, 0x85);
+    let mut other = broker.connect(&Connect::new(V5, &"x".repeat(41)));
+    assert_eq!(other.subscribe_with(&[("t", 2)], &[]), [2]);
+    other.publish("t", &"x".repeat(1100), 2);
+    let shown = broker.cli(&["config", "show"]);
+    assert!(shown.contains("zone.devices.mqtt.max_packet_size = 1KB"), "{shown}");
 }

@@ -72,6 +72,8 @@ pub(crate) mod flag {
     pub const REFUSED: u8 = 1 << 2;
     /// What it sends is counted against a rate; its extras have the buckets.
     pub const LIMITED: u8 = 1 << 3;
+    /// Its topics have a prefix; its extras have it.
+    pub const MOUNTED: u8 = 1 << 4;
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.
@@ -113,6 +115,15 @@ pub(crate) struct Extras {
     pub inbound: InboundAliases,
     /// What it may send.
     pub rates: Option<Box<ClientRates>>,
+    /// The prefix of its topics.
+    pub mountpoint: Option<Box<str>>,
+}
+
+impl Extras {
+    /// Whether a PUBLISH to it may look unlike that to others.
+    pub fn shape_publish(&self) -> bool {
+        self.alias_maximum > 0 || self.maximum_packet_size < u32::MAX || self.mountpoint.is_some()
+    }
 }
 
 impl Default for Extras {
@@ -125,6 +136,7 @@ impl Default for Extras {
             outbound: OutboundAliases::default(),
             inbound: InboundAliases::default(),
             rates: None,
+            mountpoint: None,
         }
     }
 }

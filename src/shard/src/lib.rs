@@ -28,6 +28,7 @@ mod leave;
 mod limit;
 mod listeners;
 mod mesh;
+mod mount;
 mod outbox;
 mod packets;
 mod profile;

@@ -110,6 +110,7 @@ pub(crate) struct Scratch {
     pub overlapping: Vec<(Subscriber, u32)>,
     pub subscription_ids: Vec<u32>,
     pub forwarded: Vec<u8>,
+    pub topic: String,
     pub due: Vec<u32>,
     pub data: crate::mesh::DataBatch,
     pub control: crate::mesh::ControlBatch,
