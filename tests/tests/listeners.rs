@@ -1,10 +1,15 @@
 //! Listeners: kinds, access rules, rates, mountpoints, zones, start and stop (SEED-LSN-01 to SEED-LSN-25).
 
-use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use ringmq_tests::broker::binary;
-use ringmq_tests::id;
+use ringmq_tests::client::Event;
+use ringmq_tests::{
+    Broker, Client, ConnAck, Connect, Property, Publish, V5, V311, WAIT, Will, id, topic,
+};
 
 /// What a broker with these lines in its settings file says, and whether it would start.
 fn check(lines: &str) -> (bool, String) {
@@ -73,4 +78,253 @@ fn what_is_not_in_this_build_is_refused() {
         assert!(!right && text.starts_with(&format!("ringmq: {key}")), "{text}");
         assert!(text.contains("not in this build yet") && text.lines().count() == 1, "{text}");
     }
+}
+
+/// A listener beside the harness's own: its address, by its name.
+fn address(broker: &Broker, name: &str) -> SocketAddr {
+    let text = broker.cli(&["listeners", "--json"]);
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["name"] == name);
+    row.unwrap()["address"].as_str().unwrap().parse().unwrap()
+}
+
+/// How many connections of a listener ended for a reason.
+fn ended(broker: &Broker, name: &str, reason: &str) -> u64 {
+    let text = broker.cli(&["listeners", "--json"]);
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["name"] == name).unwrap();
+    row["shutdown_count"][reason].as_u64().unwrap_or(0)
+}
+
+#[track_caller]
+fn connect(address: SocketAddr, connect: &Connect) -> (Client, ConnAck) {
+    let mut client = Client::open(address, connect.version);
+    client.send(&connect.encode());
+    let ack = client.expect_connack();
+    (client, ack)
+}
+
+/// SEED-LSN-08: rules by address, IPv4 and IPv6; a refused connection is closed at once and counted.
+#[test]
+fn seed_lsn_08_access() {
+    let broker = Broker::start(&[
+        "listener.tcp.none=127.0.0.1:0",
+        "listener.tcp.none.access.1=allow 10.0.0.0/8",
+        "listener.tcp.none.access.2=deny all",
+        "listener.tcp.some=[::1]:0",
+        "listener.tcp.some.access.1=deny 127.0.0.0/8",
+        "listener.tcp.some.access.2=allow ::1/128",
+        "listener.tcp.some.access.3=deny all",
+    ]);
+    for _ in 0..3 {
+        let mut refused = Client::open(address(&broker, "none"), V311);
+        refused.expect_end();
+    }
+    assert_eq!(ended(&broker, "none", "access_denied"), 3);
+    let (mut client, ack) = connect(address(&broker, "some"), &Connect::new(V5, &id()));
+    assert_eq!(ack.code, 0);
+    client.expect_alive();
+    assert_eq!(ended(&broker, "some", "access_denied"), 0);
+}
+
+/// SEED-LSN-22: connections over the rate are refused, and come in again when it allows.
+#[test]
+fn seed_lsn_22_max_conn_rate() {
+    let broker =
+        Broker::start(&["listener.tcp.slow=127.0.0.1:0", "listener.tcp.slow.max_conn_rate=2/s,3"]);
+    let slow = address(&broker, "slow");
+    let mut held: Vec<Client> = (0..8).map(|_| Client::open(slow, V311)).collect();
+    for client in &mut held {
+        client.try_send(&Connect::new(V311, &id()).encode());
+    }
+    let answered = |client: &mut Client| client.event(WAIT) != Event::Closed;
+    let let_in = held.iter_mut().filter_map(|c| answered(c).then_some(())).count();
+    assert!((3..=4).contains(&let_in), "{let_in}");
+    assert_eq!(ended(&broker, "slow", "max_conn_rate"), 8 - let_in as u64);
+    broker.client(V311).expect_alive(); // another listener is not concerned
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(connect(slow, &Connect::new(V311, &id())).1.code, 0);
+}
+
+/// SEED-LSN-22: messages a second of each client; it waits, nothing is lost, others are not concerned.
+#[test]
+fn seed_lsn_22_max_publish_rate() {
+    let broker = Broker::start(&["listener.tcp.external.max_publish_rate=100/s,10"]);
+    let mut subscriber = broker.client(V311);
+    let topic = topic();
+    subscriber.subscribe(&topic, 1);
+    let mut publisher = broker.connect(&Connect { keep_alive_s: 1, ..Connect::new(V311, &id()) });
+    let start = Instant::now();
+    for number in 0..110_u16 {
+        let payload = number.to_string();
+        publisher.send_publish(&Publish::new(&topic, &payload).qos(1, number + 1));
+    }
+    let mut other = broker.client(V311);
+    other.publish(&topic, "other", 0);
+    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    for number in 0..110_u16 {
+        publisher.expect_puback(number + 1);
+    }
+    let took = start.elapsed();
+    assert!((900..3000).contains(&took.as_millis()), "{took:?}");
+    let mut texts: Vec<String> = (0..111).map(|_| subscriber.message().text().to_owned()).collect();
+    texts.retain(|text| text != "other");
+    assert_eq!(texts, (0..110).map(|n| n.to_string()).collect::<Vec<_>>());
+    publisher.expect_alive();
+    let metrics = broker.cli(&["broker", "metrics"]);
+    let line = metrics.lines().find(|line| line.starts_with("client/rate_limited")).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+}
+
+/// SEED-LSN-09: bytes a second of each client, in EMQ's form: burst,rate in KB. A keepalive shorter than the wait is not held
+/// against the client.
+#[test]
+fn seed_lsn_09_rate_limit() {
+    let broker = Broker::start(&["listener.tcp.external.rate_limit=20,10"]);
+    let mut subscriber = broker.client(V311);
+    let topic = topic();
+    subscriber.subscribe(&topic, 0);
+    let mut publisher = broker.connect(&Connect { keep_alive_s: 1, ..Connect::new(V311, &id()) });
+    let start = Instant::now();
+    let payload = "x".repeat(10_000);
+    for _ in 0..5 {
+        publisher.send_publish(&Publish::new(&topic, &payload));
+    }
+    for _ in 0..5 {
+        assert_eq!(subscriber.message().text().len(), 10_000);
+    }
+    let took = start.elapsed();
+    assert!((2400..5000).contains(&took.as_millis()), "{took:?}");
+    publisher.expect_alive();
+}
+
+/// SEED-LSN-10: a prefix per listener, for publish, subscribe, retained, wills and shared subscriptions; clients do not see it.
+#[test]
+fn seed_lsn_10_mountpoint() {
+    let broker = Broker::start(&[
+        "listener.tcp.a=127.0.0.1:0",
+        "listener.tcp.a.mountpoint=a/",
+        "listener.tcp.b=127.0.0.1:0",
+        "listener.tcp.b.mountpoint=b/",
+    ]);
+    let [a, b] = ["a", "b"].map(|name| address(&broker, name));
+    for version in [V311, V5] {
+        let mut whole = broker.client(version);
+        whole.subscribe("+/x/#", 1);
+        let (mut of_a, _) = connect(a, &Connect::new(version, &id()));
+        let (mut of_b, _) = connect(b, &Connect::new(version, &id()));
+        of_a.subscribe("x/#", 1);
+        of_b.subscribe("x/#", 1);
+        of_a.publish("x/1", "from a", 1);
+        of_a.expect_message("x/1", "from a");
+        whole.expect_message("a/x/1", "from a");
+        of_b.expect_nothing();
+        whole.publish("b/x/2", "to b", 0);
+        of_b.expect_message("x/2", "to b");
+        whole.expect_message("b/x/2", "to b");
+        of_a.expect_nothing();
+        // Who has unsubscribed gets nothing more.
+        assert!(of_a.unsubscribe(&["x/#"]).iter().all(|code| *code == 0));
+        whole.publish("a/x/3", "late", 0);
+        of_a.expect_nothing();
+        whole.expect_message("a/x/3", "late");
+        // Retained messages.
+        of_a.publish_retained("x/r", "kept", 1);
+        whole.expect_message("a/x/r", "kept");
+        let (mut late, _) = connect(a, &Connect::new(version, &id()));
+        late.subscribe("x/+", 0);
+        late.expect_message("x/r", "kept");
+        late.publish_retained("x/r", "", 0);
+        // A will.
+        whole.expect_message("a/x/r", "");
+        let will = Will::new("x/will", "gone");
+        let (leaves, _) = connect(a, &Connect { will: Some(will), ..Connect::new(version, &id()) });
+        leaves.cut();
+        whole.expect_message("a/x/will", "gone");
+    }
+    // The ids of shares stay in front of the prefix.
+    for (filter, seen) in [("$share/g/s/+", "s/1"), ("$queue/q/+", "q/1")] {
+        let (mut first, _) = connect(a, &Connect::new(V5, &id()));
+        let (mut second, _) = connect(a, &Connect::new(V5, &id()));
+        first.subscribe(filter, 0);
+        second.subscribe(filter, 0);
+        let mut whole = broker.client(V5);
+        let topic = format!("a/{seen}");
+        for _ in 0..10 {
+            whole.publish(&topic, "x", 1);
+        }
+        for client in [&mut first, &mut second] {
+            for _ in 0..5 {
+                client.expect_message(seen, "x");
+            }
+            client.expect_nothing();
+        }
+    }
+}
+
+/// SEED-LSN-10: %c and %u; a name that would reach other prefixes is refused. Access rules see what the client sees.
+#[test]
+fn seed_lsn_10_mountpoint_with_names() {
+    let broker = Broker::start(&["listener.tcp.m=127.0.0.1:0", "listener.tcp.m.mountpoint=%u/%c/"]);
+    let m = address(&broker, "m");
+    let mut whole = broker.client(V5);
+    whole.subscribe("#", 0);
+    let client_id = id();
+    let (mut client, _) = connect(m, &Connect::new(V5, &client_id).username("ann"));
+    client.publish("t", "x", 1);
+    whole.expect_message(&format!("ann/{client_id}/t"), "x");
+    for (client_id, user, v5, v3) in [
+        ("a/b", "ann", 0x85, 2),
+        ("+", "ann", 0x85, 2),
+        ("fine", "#", 0x86, 4),
+        ("fine", "$SYS", 0x85, 2),
+    ] {
+        for (version, code) in [(V5, v5), (V311, v3)] {
+            let (mut client, ack) = connect(m, &Connect::new(version, client_id).username(user));
+            assert_eq!(ack.code, code, "{client_id} {user}");
+            client.expect_closed();
+        }
+    }
+    let (_, ack) = connect(m, &Connect::new(V5, &id()));
+    assert_eq!(ack.code, 0x86, "there is no user name");
+    assert_eq!(ended(&broker, "m", "connect_refused"), 9);
+    // An id the broker assigns is one for the prefix too.
+    let (mut client, ack) = connect(m, &Connect::new(V5, "").username("bob"));
+    assert_eq!(ack.code, 0);
+    client.publish("t", "y", 0);
+    let message = whole.message();
+    assert!(
+        message.topic.starts_with("bob/ringmq-") && message.topic.ends_with("/t"),
+        "{message:?}"
+    );
+    // With its prefix a topic must keep to the limits.
+    client.send_publish(&Publish::new(&"x/".repeat(127), "deep"));
+    assert_eq!(client.expect_end(), Some(0x90));
+}
+
+/// SEED-LSN-11: a zone has settings of its own for its listeners.
+#[test]
+fn seed_lsn_11_zone() {
+    let broker = Broker::start(&[
+        "listener.tcp.z=127.0.0.1:0",
+        "listener.tcp.z.zone=devices",
+        "zone.devices.mqtt.max_packet_size=1KB",
+        "zone.devices.mqtt.max_qos_allowed=1",
+        "zone.devices.mqtt.max_clientid_len=40",
+        "zone.devices.mqtt.server_keepalive=7s",
+    ]);
+    let z = address(&broker, "z");
+    let (mut device, ack) = connect(z, &Connect::new(V5, &id()));
+    for property in [Property::MaximumPacketSize(1024), Property::ServerKeepAlive(7)] {
+        assert!(ack.properties.contains(&property), "{ack:?}");
+    }
+    assert_eq!(device.subscribe_with(&[("t", 2)], &[]), [1]);
+    device.send_publish(&Publish::new("t", "x".repeat(1100)));
+    assert_eq!(device.expect_end(), Some(0x95));
+    assert_eq!(connect(z, &Connect::new(V5, &"x".repeat(41))).1.code, 0x85);
+    let mut other = broker.connect(&Connect::new(V5, &"x".repeat(41)));
+    assert_eq!(other.subscribe_with(&[("t", 2)], &[]), [2]);
+    other.publish("t", &"x".repeat(1100), 2);
+    let shown = broker.cli(&["config", "show"]);
+    assert!(shown.contains("zone.devices.mqtt.max_packet_size = 1KB"), "{shown}");
 }

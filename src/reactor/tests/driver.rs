@@ -490,6 +490,7 @@ fn a_shard_that_cannot_start_stops_all() {
                 waker: endpoint.waker(),
                 build: Box::new(move || common::Echo::new_for_test(endpoint)),
                 listeners: Vec::new(),
+                filters: Arc::default(),
                 table: Arc::clone(&table),
                 commands,
                 settings: small(),

@@ -17,6 +17,7 @@ use session::{
 
 use crate::connection::{Connection, Connections, State};
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
+use crate::mount::unmount;
 use crate::outbox::Outboxes;
 use crate::sessions::{NO_CONNECTION, Sessions};
 use crate::stash::Stashes;
@@ -432,13 +433,15 @@ impl Clients {
         let publication = dispatch.publication;
         let plain = plain_publish(target.version, form, &publication, *now);
         match target.extras.as_deref_mut() {
-            Some(extras) if extras.alias_maximum > 0 || extras.maximum_packet_size < u32::MAX => {
+            Some(extras) if extras.shape_publish() => {
+                let topic = unmount(extras.mountpoint.as_deref(), publication.topic);
+                let plain = PublishOut { topic, ..plain };
                 let limit = extras.maximum_packet_size as usize;
                 // Setting an alias costs 3 bytes, and may make both lengths before it longer by one; it must not be what makes
                 // the packet too large.
                 let may_alias = plain.encoded_len() + 5 <= limit;
                 let topic_form = if may_alias {
-                    extras.outbound.form(publication.topic, extras.alias_maximum)
+                    extras.outbound.form(topic, extras.alias_maximum)
                 } else {
                     TopicForm::Name
                 };

@@ -10,9 +10,10 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State};
+use crate::connection::{Extras, State, flag};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
+use crate::mount::{expand, mount};
 use crate::packets::Handled;
 use crate::profile::Profile;
 use crate::sessions::NO_CONNECTION;
@@ -145,9 +146,15 @@ impl Shard {
         let (profiles, listener) = (self.profiles.clone(), connection.listener);
         let profile = profiles.of(listener);
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let (mountpoint, will_topic) = match self.mount_client(profile, client_id, connect) {
+            Ok(mounted) => mounted,
+            Err(reason) => return self.refuse_connect(id, Some(connect.version), reason),
+        };
         let (session, present) = self.open_session(client_id, connect);
-        let will =
-            connect.will.as_ref().and_then(|will| self.accept_will(id, client_id, connect, will));
+        let will = connect.will.as_ref().and_then(|will| {
+            let topic = will_topic.as_deref().unwrap_or(will.topic);
+            self.accept_will(id, client_id, connect, will, topic)
+        });
         let now = self.clients.now;
         let slot = self.clients.sessions.slot_mut(session.0).expect("just opened");
         slot.connection = id.index;
@@ -157,15 +164,24 @@ impl Shard {
         owner.clean_start = connect.clean_start;
         owner.restart_clocks(now.mono_ms);
         let keepalive_s = keepalive_s(connect, &profile.mqtt);
-        let extras = connection_extras(connect, profile.mqtt.max_topic_alias);
+        let mut extras = connection_extras(connect, profile.mqtt.max_topic_alias);
+        let rates = profile.rates(now.mono_ms);
+        let (is_limited, is_mounted) = (rates.is_some(), mountpoint.is_some());
+        if is_limited || is_mounted {
+            let extras = extras.get_or_insert_default();
+            extras.rates = rates;
+            extras.mountpoint = mountpoint;
+        }
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         connection.session = session.0;
         connection.state = State::Connected;
         connection.version = connect.version;
         connection.keepalive_s = keepalive_s;
         connection.connected_unix_s = u32::try_from(now.unix_ms / 1000).unwrap_or(u32::MAX);
-        connection.is_bridge = connect.is_bridge;
-        connection.clean_start = connect.clean_start;
+        connection.flags |= if connect.is_bridge { flag::BRIDGE } else { 0 };
+        connection.flags |= if connect.clean_start { flag::CLEAN_START } else { 0 };
+        connection.flags |= if is_limited { flag::LIMITED } else { 0 };
+        connection.flags |= if is_mounted { flag::MOUNTED } else { 0 };
         connection.extras = extras;
         self.clients.session_timers.cancel(session.0);
         self.arm_keepalive(id.index);
@@ -178,6 +194,22 @@ impl Shard {
             self.clients.resend_inflight(session); // MQTT-4.4.0-1
             self.clients.drain_mqueue(session);
         }
+    }
+
+    /// The prefix of a client's topics, and its will's topic behind it.
+    fn mount_client(
+        &self,
+        profile: &Profile,
+        client_id: &str,
+        connect: &Connect<'_>,
+    ) -> Result<(Option<Box<str>>, Option<String>), ReasonCode> {
+        let Some(template) = &profile.options.mountpoint else { return Ok((None, None)) };
+        let len_max = self.limits.topic_len_max.min(usize::from(u16::MAX));
+        let prefix = expand(template, client_id, connect.username, len_max)?;
+        let Some(will) = &connect.will else { return Ok((Some(prefix), None)) };
+        let mut topic = String::new();
+        let fits = mount(&prefix, will.topic, &self.limits, &mut topic);
+        if fits { Ok((Some(prefix), Some(topic))) } else { Err(ReasonCode::TopicNameInvalid) }
     }
 
     /// Finds the session the client asks for, or makes it; whether it was there (MQTT-3.2.2-1..3). The connection it
@@ -231,13 +263,15 @@ impl Shard {
         }
     }
 
-    /// A will whose topic the client may not publish to is not kept (SEED-PUB-15), and counted.
+    /// A will whose topic the client may not publish to is not kept (SEED-PUB-15), and counted. `topic` is that behind the
+    /// client's prefix.
     fn accept_will(
         &mut self,
         id: ConnectionId,
         client_id: &str,
         connect: &Connect<'_>,
         will: &mqtt::Will<'_>,
+        topic: &str,
     ) -> Option<Box<Will>> {
         let connection = self.clients.connections.get(id)?;
         let mqtt = &self.profiles.of(connection.listener).mqtt;
@@ -253,7 +287,7 @@ impl Shard {
         will.forwarded.write_to(&mut forwarded);
         let qos = QoS::from_bits((will.qos as u8).min(max_qos));
         let publication = Publication {
-            topic: will.topic,
+            topic,
             payload: will.payload,
             forwarded: &forwarded,
             qos: qos.unwrap_or(QoS::AtMostOnce),

@@ -8,6 +8,7 @@ use session::{InboundAliases, OutboundAliases};
 use crate::chunked::Chunked;
 use crate::effect::{ConnectionId, GENERATION_MASK, ListenerId};
 use crate::outbox::NO_OUTBOX;
+use crate::rate::ClientRates;
 use crate::stash::NO_STASH;
 
 /// No session.
@@ -35,26 +36,44 @@ pub(crate) enum State {
 /// Why a connection is not read; a set of bits.
 pub(crate) mod pause {
     /// A mesh ring its messages go through is full.
-    pub const MESH: u8 = 1;
+    pub const MESH: u16 = 1;
     /// It has as many unreleased `QoS` 2 messages as it may have.
-    pub const AWAITING_REL: u8 = 1 << 1;
+    pub const AWAITING_REL: u16 = 1 << 1;
     /// Too many of its SUBSCRIBEs wait for the other shards.
-    pub const SUBSCRIBING: u8 = 1 << 2;
+    pub const SUBSCRIBING: u16 = 1 << 2;
     /// Its stash is full.
-    pub const STASH: u8 = 1 << 3;
+    pub const STASH: u16 = 1 << 3;
     /// The answers it does not read fill its outbox.
-    pub const OUTBOX: u8 = 1 << 4;
+    pub const OUTBOX: u16 = 1 << 4;
     /// Its stash is about to be handled; it is not read before that, so that order is kept.
-    pub const RESUMING: u8 = 1 << 5;
+    pub const RESUMING: u16 = 1 << 5;
     /// The shard that keeps the topic's retained message has not confirmed it.
-    pub const RETAINING: u8 = 1 << 6;
+    pub const RETAINING: u16 = 1 << 6;
     /// The tick has had its share of work.
-    pub const WORK: u8 = 1 << 7;
+    pub const WORK: u16 = 1 << 7;
+    /// It has sent more than its rate allows.
+    pub const RATE: u16 = 1 << 8;
     /// Reasons for which reading goes on: short ones, and one whose end is to be read.
-    pub const READS_ON: u8 = AWAITING_REL | RESUMING | RETAINING | WORK;
+    pub const READS_ON: u16 = AWAITING_REL | RESUMING | RETAINING | WORK;
     /// Reasons that also hold back what is in the stash.
-    pub const HOLDS_STASH: u8 =
-        MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING | WORK;
+    pub const HOLDS_STASH: u16 =
+        MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING | WORK | RATE;
+    /// Reasons to hold the stash back that leave acknowledgements and pings in it free.
+    pub const LETS_AHEAD: u16 = AWAITING_REL | RATE;
+}
+
+/// What is true of a connection from some time on, in one byte.
+pub(crate) mod flag {
+    /// The bridge bit of its CONNECT.
+    pub const BRIDGE: u8 = 1;
+    /// Clean Start of its CONNECT.
+    pub const CLEAN_START: u8 = 1 << 1;
+    /// Its listener had no room: it was never counted as a client of it.
+    pub const REFUSED: u8 = 1 << 2;
+    /// What it sends is counted against a rate; its extras have the buckets.
+    pub const LIMITED: u8 = 1 << 3;
+    /// Its topics have a prefix; its extras have it.
+    pub const MOUNTED: u8 = 1 << 4;
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.
@@ -94,6 +113,17 @@ pub(crate) struct Extras {
     pub alias_maximum: u16,
     pub outbound: OutboundAliases,
     pub inbound: InboundAliases,
+    /// What it may send.
+    pub rates: Option<Box<ClientRates>>,
+    /// The prefix of its topics.
+    pub mountpoint: Option<Box<str>>,
+}
+
+impl Extras {
+    /// Whether a PUBLISH to it may look unlike that to others.
+    pub fn shape_publish(&self) -> bool {
+        self.alias_maximum > 0 || self.maximum_packet_size < u32::MAX || self.mountpoint.is_some()
+    }
 }
 
 impl Default for Extras {
@@ -105,6 +135,8 @@ impl Default for Extras {
             alias_maximum: 0,
             outbound: OutboundAliases::default(),
             inbound: InboundAliases::default(),
+            rates: None,
+            mountpoint: None,
         }
     }
 }
@@ -127,22 +159,18 @@ pub(crate) struct Connection {
     pub version: ProtocolVersion,
     pub state: State,
     /// Why it is not read: bits of [`pause`].
-    pub paused: u8,
+    pub paused: u16,
     /// SUBACKs and UNSUBACKs that wait for other shards.
     pub subscribing: u8,
     /// A flush effect of it is queued.
     pub flush_queued: bool,
-    /// The bridge bit of its CONNECT.
-    pub is_bridge: bool,
-    /// Clean Start of its CONNECT.
-    pub clean_start: bool,
+    /// Bits of [`flag`].
+    pub flags: u8,
     /// Its peer has gone, but what it sent before is still to be handled; it ends soon.
     pub is_ending: bool,
     /// Its stash is full while it waits for PUBRELs that may stand behind what is not read: more messages are taken than
     /// `max_awaiting_rel` until the stash is empty.
     pub takes_more: bool,
-    /// Its listener had no room: it was never counted as a client of it.
-    pub is_refused: bool,
 }
 
 impl Default for Connection {
@@ -163,11 +191,9 @@ impl Default for Connection {
             paused: 0,
             subscribing: 0,
             flush_queued: false,
-            is_bridge: false,
-            clean_start: false,
+            flags: 0,
             is_ending: false,
             takes_more: false,
-            is_refused: false,
         }
     }
 }
@@ -175,6 +201,10 @@ impl Default for Connection {
 impl Connection {
     pub fn is_v5(&self) -> bool {
         self.version == ProtocolVersion::V5
+    }
+
+    pub fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     /// Whether its receive is to be armed.

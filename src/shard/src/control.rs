@@ -14,7 +14,7 @@ use crate::command::{
     ClientRow, PAGE_ROWS_MAX, PAGE_SLOTS_MAX, Page, Reply, Request, RouteCursor, RouteRow,
     SessionKind, SessionRow, SubscriptionCursor, SubscriptionRow, TickBucket,
 };
-use crate::connection::{Connection, State};
+use crate::connection::{Connection, State, flag};
 use crate::effect::ConnectionId;
 use crate::leave::End;
 use crate::sessions::{NO_CONNECTION, SessionSlot};
@@ -448,13 +448,13 @@ fn client_row(clients: &Clients, connection: &Connection) -> Option<ClientRow> {
     Some(ClientRow {
         client_id: session.client_id.to_string(),
         username: connection.username().map(str::to_owned),
-        clean_start: connection.clean_start,
+        clean_start: connection.has(flag::CLEAN_START),
         version: connection.version,
         keepalive_s: connection.keepalive_s,
         peer: connection.peer.address(),
         listener: connection.listener,
         connected_at_unix_s: seconds(connection.connected_unix_s),
-        is_bridge: connection.is_bridge,
+        is_bridge: connection.has(flag::BRIDGE),
         has_will: session.will.is_some(),
         outbox_bytes: clients.outboxes.bytes(connection.outbox) as u64,
     })

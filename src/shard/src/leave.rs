@@ -10,6 +10,7 @@ use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 use crate::clients::Dispatch;
 use crate::connection::{NO_SESSION, State};
 use crate::effect::{CloseMode, ConnectionId, Effect};
+use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
 
@@ -143,6 +144,9 @@ impl Shard {
         let connection = self.clients.connections.get_mut(id).expect("looked at above");
         connection.state = State::Closing;
         connection.session = NO_SESSION;
+        if let Some(until_ms) = rests_until_ms(connection) {
+            self.rests.remove(&(until_ms, id.index));
+        }
         connection.extras = None;
         self.clients.stashes.discard(&mut connection.stash);
         self.clients.connection_timers.cancel(id.index);

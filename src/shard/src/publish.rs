@@ -9,10 +9,11 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Acknowledged, Publication, Received};
 
 use crate::clients::Dispatch;
-use crate::connection::{Connection, pause};
+use crate::connection::{Connection, flag, pause};
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
 use crate::keepers::Unanswered;
+use crate::mount::mount;
 use crate::packets::Handled;
 use crate::shard::Shard;
 
@@ -20,6 +21,8 @@ impl Shard {
     pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
+        let is_limited = connection.has(flag::LIMITED);
+        let is_mounted = connection.has(flag::MOUNTED);
         let alias_max = self.profiles.of(connection.listener).mqtt.max_topic_alias;
         let alias = match resolve_alias(connection, publish, alias_max) {
             Ok(alias) => alias,
@@ -38,6 +41,9 @@ impl Shard {
                 Some(Received::First) => {}
                 Some(Received::Repeated) => {
                     self.count_received(publish.qos);
+                    if is_limited {
+                        self.charge(id, 0, 1);
+                    }
                     self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::Success);
                     return Handled::Done;
                 }
@@ -46,13 +52,26 @@ impl Shard {
             }
         }
         self.count_received(publish.qos);
+        if is_limited {
+            self.charge(id, 0, 1);
+        }
         if !self.may_publish(id, session, topic) {
             self.clients.metrics.inc(Counter::ClientAclDeny);
             self.clients.count_drop(publish.qos, DropReason::AclDenied);
             self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::NotAuthorized);
             return Handled::Done;
         }
-        let routed = self.publish_from(session, topic, publish);
+        let routed = if is_mounted {
+            match self.publish_mounted(id, topic, publish) {
+                Some(routed) => routed,
+                None => {
+                    self.protocol_error(id, ReasonCode::TopicNameInvalid);
+                    return Handled::Done;
+                }
+            }
+        } else {
+            self.publish_from(session, topic, publish)
+        };
         if routed.mesh_full {
             self.pause(id, pause::MESH);
             self.mesh_paused.push(id);
@@ -132,6 +151,23 @@ impl Shard {
             peer: connection.peer.ip(),
         };
         self.acl.check(&client, Access::Publish, topic) == AclDecision::Allow
+    }
+
+    /// Publishes behind the prefix of a client; `None` if the topic is too long or too deep there.
+    fn publish_mounted(
+        &mut self,
+        id: ConnectionId,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Option<Routed> {
+        let connection = self.clients.connections.get(id)?;
+        let session = SessionId(connection.session);
+        let prefix = connection.extras.as_ref()?.mountpoint.as_deref()?;
+        let mut mounted = std::mem::take(&mut self.scratch.topic);
+        let fits = mount(prefix, topic, &self.limits, &mut mounted);
+        let routed = fits.then(|| self.publish_from(session, &mounted, publish));
+        self.scratch.topic = mounted;
+        routed
     }
 
     fn publish_from(&mut self, session: SessionId, topic: &str, publish: &Publish<'_>) -> Routed {

@@ -1,5 +1,6 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,6 +95,8 @@ pub struct Shard {
     pub(crate) deferred_before: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
+    /// Clients that rest for their rate: until when, and the connection.
+    pub(crate) rests: BTreeSet<(u64, u32)>,
     /// A producer still has batches for us after our share of a tick.
     pub(crate) inbox_left: bool,
     /// When the sends and stashes were last looked at for being overdue.
@@ -111,6 +114,7 @@ pub(crate) struct Scratch {
     pub overlapping: Vec<(Subscriber, u32)>,
     pub subscription_ids: Vec<u32>,
     pub forwarded: Vec<u8>,
+    pub topic: String,
     pub due: Vec<u32>,
     pub data: crate::mesh::DataBatch,
     pub control: crate::mesh::ControlBatch,
@@ -173,6 +177,7 @@ impl Shard {
             deferred: Vec::new(),
             deferred_before: Vec::new(),
             resumable: Vec::new(),
+            rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
             shutdown: None,
@@ -239,6 +244,7 @@ impl Shard {
             blocked,
             self.clients.connection_timers.next_ms(),
             self.clients.session_timers.next_ms(),
+            self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
             self.shutdown_deadline_ms(),

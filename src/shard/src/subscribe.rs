@@ -124,6 +124,12 @@ impl Shard {
             self.clients.metrics.inc(Counter::ClientAclDeny);
             return Err(ReasonCode::NotAuthorized);
         }
+        let mounted = self.mounted_filter(id, text);
+        let parsed = match &mounted {
+            Some(mounted) => ParsedFilter::parse(mounted, &self.limits)
+                .map_err(|_| ReasonCode::TopicFilterInvalid)?,
+            None => parsed,
+        };
         let owner = self.clients.sessions.session(session.0).expect("its client is connected");
         let known = self.router.find(&parsed).is_some_and(|f| owner.subscriptions.get(f).is_some());
         if !known && owner.subscriptions.len() >= limits.max_subscriptions as usize {
@@ -174,6 +180,8 @@ impl Shard {
         let session = SessionId(connection.session);
         let mut reasons = SmallVec::new();
         for filter in unsubscribe.filters.iter() {
+            let mounted = self.mounted_filter(id, filter);
+            let filter = mounted.as_deref().unwrap_or(filter);
             reasons.push(match ParsedFilter::parse(filter, &self.limits) {
                 Err(_) => ReasonCode::TopicFilterInvalid as u8,
                 Ok(parsed) if self.remove_subscription(session, &parsed) => 0,

@@ -27,6 +27,7 @@ impl Shard {
             self.session_timer(SessionId(session));
         }
         self.scratch.due = due;
+        self.end_rests();
         if now_ms >= self.swept_ms + SWEEP_MS {
             self.swept_ms = now_ms;
             self.sweep();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use metrics::Counter;
 use mqtt::FrameHeader;
 
-use crate::connection::{Peer, STAMP_MS, State, pause};
+use crate::connection::{Peer, STAMP_MS, State, flag, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, ListenerId, Outgoing, ReceiveEnd};
 use crate::leave::End;
 use crate::names::{ConnectNames, PeerNames};
@@ -89,7 +89,7 @@ impl Shard {
     fn refuse(&mut self, id: ConnectionId) {
         let connection = self.clients.connections.get_mut(id).expect("it was opened above");
         connection.state = State::Closing;
-        connection.is_refused = true;
+        connection.flags |= flag::REFUSED;
         self.clients.effects.push(Effect::Close { id, mode: CloseMode::Now });
     }
 
@@ -107,6 +107,7 @@ impl Shard {
         connection.last_received = stamp;
         let (state, held) = (connection.state, connection.paused & pause::HOLDS_STASH != 0);
         let has_stash = connection.stash != NO_STASH;
+        let is_limited = connection.has(flag::LIMITED);
         self.clients.metrics.add(Counter::BytesReceived, bytes.len() as u64);
         match state {
             State::Closing | State::Free => {}
@@ -114,6 +115,9 @@ impl Shard {
             _ if held => self.hold_back(id, bytes),
             _ if has_stash => self.complete_stash(id, bytes),
             _ => self.handle_packets(id, bytes),
+        }
+        if is_limited {
+            self.charge(id, bytes.len() as u64, 0);
         }
     }
 
@@ -216,6 +220,7 @@ impl Shard {
 
     /// The receive of a connection is over.
     pub fn receive_ended(&mut self, id: ConnectionId, end: ReceiveEnd) {
+        self.lift_rate(id);
         if let Some(connection) = self.clients.connections.get_mut(id)
             && connection.state == State::Connected
             && connection.paused & pause::HOLDS_STASH != 0
@@ -278,7 +283,7 @@ impl Shard {
         );
         self.clients.outboxes.close(&mut connection.outbox);
         self.clients.stashes.discard(&mut connection.stash);
-        let (listener, refused) = (connection.listener, connection.is_refused);
+        let (listener, refused) = (connection.listener, connection.has(flag::REFUSED));
         let left = connection.state == State::Leaving;
         self.clients.connection_timers.cancel(index);
         if !self.names.is_empty() {
@@ -293,7 +298,7 @@ impl Shard {
     }
 
     /// Stops reading a connection for a reason.
-    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u8) {
+    pub(crate) fn pause(&mut self, id: ConnectionId, reason: u16) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         let was_read = connection.is_read();
         connection.paused |= reason;
@@ -303,7 +308,7 @@ impl Shard {
     }
 
     /// A reason to pause is gone. What was held back is handled at the end of the tick.
-    pub(crate) fn resume(&mut self, id: ConnectionId, reason: u8) {
+    pub(crate) fn resume(&mut self, id: ConnectionId, reason: u16) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         if connection.paused & reason == 0 {
             return;
@@ -311,6 +316,9 @@ impl Shard {
         let was_read = connection.is_read();
         connection.paused &= !reason;
         if !was_read && connection.is_read() {
+            // While it was not read it could not be heard: its silence begins now.
+            connection.last_received =
+                u32::try_from(self.clients.now.mono_ms / STAMP_MS).unwrap_or(u32::MAX);
             self.clients.effects.push(Effect::ResumeReceive(id));
         }
         if connection.paused & pause::HOLDS_STASH == pause::AWAITING_REL {
@@ -358,11 +366,12 @@ impl Shard {
     }
 
     /// While a connection is held back for its unreleased `QoS` 2 messages, the PUBRELs that would release them
-    /// stand behind the PUBLISH that waits. Acknowledgements and pings are therefore handled ahead of it; the order
-    /// among PUBLISH, SUBSCRIBE and the others stays.
+    /// stand behind the PUBLISH that waits; and while it is for its rate, acknowledgements of what it gets do. They and pings are
+    /// therefore handled ahead of it; the order among PUBLISH, SUBSCRIBE and the others stays.
     pub(crate) fn handle_ahead(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
-        if connection.paused & pause::HOLDS_STASH != pause::AWAITING_REL {
+        let held = connection.paused & pause::HOLDS_STASH;
+        if held == 0 || held & !pause::LETS_AHEAD != 0 {
             return;
         }
         let bytes = self.clients.stashes.take(&mut connection.stash);
