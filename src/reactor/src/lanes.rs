@@ -89,10 +89,11 @@ impl Tables {
         if wanted <= allowed {
             return Self { bits: u32::BITS - 1, entries: wanted, all: u64::from(wanted) };
         }
-        // All tables but the last have a power of two of entries, so that an index is taken apart by a shift.
-        let bits = allowed.ilog2();
-        let all = (u64::from(settings.rings_max.max(1)) << bits).min(u64::from(wanted));
-        Self { bits, entries: 1 << bits, all }
+        // An index is taken apart by a shift; between the tables there may be indices that nobody has.
+        let bits = allowed.next_power_of_two().ilog2();
+        let lanes_max = u64::from(settings.rings_max.max(1)).min(1 << (u32::BITS - bits));
+        let all = (lanes_max * u64::from(allowed)).min(u64::from(wanted));
+        Self { bits, entries: allowed, all }
     }
 }
 
@@ -330,7 +331,8 @@ impl Lanes {
 
     /// Adds a lane, which new connections go to from now on.
     pub(crate) fn grow(&mut self, settings: &ReactorSettings) -> Result<(), RingError> {
-        let table = u32::try_from(self.left.min(1 << self.bits)).expect("at most a table");
+        let entries = self.lanes[0].port.table_entries;
+        let table = u32::try_from(self.left.min(entries.into())).expect("at most a table");
         let lane = Lane::new(settings, table, FURTHER_SHARE)?;
         lane.port
             .submitter()
