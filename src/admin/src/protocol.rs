@@ -26,6 +26,27 @@ pub enum AdminRequest {
     Metrics,
     /// Listeners: a [`ListenerLine`] each.
     Listeners,
+    /// Starts a listener that was stopped. No row.
+    ListenersStart {
+        /// `tcp`, `ssl`, `ws` or `wss`.
+        protocol: String,
+        /// Its name, port, or address and port.
+        name: String,
+    },
+    /// Stops a listener and ends its clients. No row.
+    ListenersStop {
+        /// As for [`AdminRequest::ListenersStart`].
+        protocol: String,
+        /// As for [`AdminRequest::ListenersStart`].
+        name: String,
+    },
+    /// Stops a listener, if it runs, and starts it. No row.
+    ListenersRestart {
+        /// As for [`AdminRequest::ListenersStart`].
+        protocol: String,
+        /// As for [`AdminRequest::ListenersStart`].
+        name: String,
+    },
     /// The process and the machine: one object, name to number or text.
     Vm {
         /// Which part.
@@ -316,6 +337,8 @@ pub struct ListenerLine {
     pub name: String,
     /// Address and port.
     pub address: String,
+    /// Whether it accepts.
+    pub running: bool,
     /// Number of accepting sockets.
     pub acceptors: usize,
     /// Most clients at a time.
@@ -337,6 +360,7 @@ impl From<ListenerInfo> for ListenerLine {
             listener: format!("{}:{place}", info.protocol),
             name: info.name,
             address: info.address.to_string(),
+            running: info.running,
             acceptors: info.acceptors,
             max_clients: info.max_clients,
             current_clients: info.current_clients,

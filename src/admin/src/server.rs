@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::{QoS, ReasonCode};
-use node::{Action, ActionError, ActionReply, Listing, Node, Pages, Rows};
+use node::{
+    Action, ActionError, ActionReply, ListenerKind, ListenerName, Listing, Node, Pages, Rows,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shard::command::SessionKind;
@@ -168,6 +170,15 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::Stats => Action::Stats,
         AdminRequest::Metrics => Action::Metrics,
         AdminRequest::Listeners => Action::Listeners,
+        AdminRequest::ListenersStart { protocol, name } => {
+            Action::ListenerStart(listener_name(&protocol, name)?)
+        }
+        AdminRequest::ListenersStop { protocol, name } => {
+            Action::ListenerStop(listener_name(&protocol, name)?)
+        }
+        AdminRequest::ListenersRestart { protocol, name } => {
+            Action::ListenerRestart(listener_name(&protocol, name)?)
+        }
         AdminRequest::ConfigShow => Action::Settings,
         AdminRequest::AclReload => Action::AclReload,
         AdminRequest::ClientsList => Action::List(Listing::Clients),
@@ -197,6 +208,13 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
             Action::SubscriptionDel { client_id, filter: topic }
         }
     }))
+}
+
+fn listener_name(protocol: &str, name: String) -> Result<ListenerName, Failure> {
+    let kind = ListenerKind::from_word(protocol).ok_or_else(|| {
+        Failure::new(ErrorKind::BadRequest, "the protocol should be tcp, ssl, ws or wss")
+    })?;
+    Ok(ListenerName { kind, name })
 }
 
 async fn respond(

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use config::ListenerKind;
 use mqtt::{QoS, ReasonCode};
 use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
 
@@ -19,6 +20,12 @@ pub enum Action {
     Metrics,
     /// The listeners. Answer: [`ActionReply::Listeners`].
     Listeners,
+    /// Starts a listener that was stopped. Answer: [`ActionReply::Done`].
+    ListenerStart(ListenerName),
+    /// Stops a listener and ends its clients. Answer: [`ActionReply::Done`].
+    ListenerStop(ListenerName),
+    /// Stops a listener, if it runs, and starts it. Answer: [`ActionReply::Done`].
+    ListenerRestart(ListenerName),
     /// Shards and connection slots. Answer: [`ActionReply::Capacity`].
     Capacity,
     /// The settings in force. Answer: [`ActionReply::Settings`].
@@ -76,6 +83,15 @@ pub enum Action {
     },
     /// Reads the file of access rules again and gives it to every shard. Answer: [`ActionReply::Done`].
     AclReload,
+}
+
+/// Names a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerName {
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// Its name, its port, or its address and port.
+    pub name: String,
 }
 
 /// What can be listed.
@@ -149,8 +165,10 @@ pub struct ListenerInfo {
     pub protocol: &'static str,
     /// Name in the settings.
     pub name: String,
-    /// Address it is bound to.
+    /// Address it is bound to, or was.
     pub address: SocketAddr,
+    /// Whether it accepts.
+    pub running: bool,
     /// Number of accepting sockets: one for each shard.
     pub acceptors: usize,
     /// Most clients at a time.

@@ -282,6 +282,7 @@ fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<List
             name: listener.name.clone(),
             // The real port, if the settings leave it to the kernel.
             address: socket.address,
+            running: true,
             acceptors: bound.len(),
             max_clients: u64::from(listener.options.max_clients),
             current_clients: 0,

@@ -11,6 +11,7 @@ mod action;
 mod boot;
 mod core;
 mod links;
+mod listeners;
 mod listing;
 mod node;
 mod stats;
@@ -18,10 +19,13 @@ mod unready;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, Rows, SettingInfo,
+    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RouteInfo,
+    Rows, SettingInfo,
 };
 pub use boot::{NodeError, locked_bytes, shard_count};
+pub use config::ListenerKind;
 pub use links::LinkError;
+pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;

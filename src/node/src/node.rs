@@ -19,6 +19,7 @@ use crate::action::{
 };
 use crate::boot::{self, Booted, NodeError};
 use crate::links::{LinkError, Links};
+use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
 use crate::stats::Stats;
 
@@ -47,6 +48,8 @@ pub enum ActionError {
     Link(#[from] LinkError),
     /// {0}
     Acl(#[from] AclFileError),
+    /// {0}
+    Listener(#[from] ListenerActionError),
 }
 
 /// A running node.
@@ -55,7 +58,7 @@ pub struct Node {
     links: Arc<Links>,
     stats: Arc<Stats>,
     probe_line: String,
-    listeners: Vec<ListenerInfo>,
+    listeners: NodeListeners,
     connection_slots: u64,
     started: Instant,
     threads: Mutex<Vec<ShardThread>>,
@@ -86,6 +89,7 @@ impl Node {
             .name("ringmq-replies".to_owned())
             .spawn(move || keep(&keeper.0, &keeper.1, &replies))
             .map_err(NodeError::Thread)?;
+        let listeners = NodeListeners::new(&settings, listeners);
         Ok(Node {
             settings,
             links,
@@ -115,7 +119,7 @@ impl Node {
                 if listener.acceptors == 1 { "" } else { "s" }
             )
         };
-        self.listeners.iter().map(line).collect()
+        self.listeners.infos().iter().map(line).collect()
     }
 
     /// Number of shards.
@@ -135,6 +139,18 @@ impl Node {
             Action::Metrics => ActionReply::Numbers(self.stats.metrics()),
             Action::Settings => ActionReply::Settings(self.settings()),
             Action::Listeners => ActionReply::Listeners(self.listeners()?),
+            Action::ListenerStart(name) => {
+                self.listeners.start(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
+            Action::ListenerStop(name) => {
+                self.listeners.stop(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
+            Action::ListenerRestart(name) => {
+                self.listeners.restart(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
             Action::Capacity => {
                 let listeners = self.listeners()?;
                 ActionReply::Capacity(Capacity {
@@ -269,7 +285,7 @@ impl Node {
             Reply::Listeners(rows) => rows,
             other => unreachable!("listeners were asked for, the shard answered {other:?}"),
         });
-        let mut listeners = self.listeners.clone();
+        let mut listeners = self.listeners.infos();
         for row in rows {
             let listener = &mut listeners[usize::from(row.listener.0)];
             listener.current_clients += u64::from(row.current_clients);

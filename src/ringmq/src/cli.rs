@@ -90,9 +90,21 @@ Examples:
     /// List, show, add and delete subscriptions.
     #[command(subcommand, arg_required_else_help = true)]
     Subscriptions(Subscriptions),
-    /// Tell of the listeners: who they serve and how connections ended.
-    #[command(after_help = "Examples:\n  ringmq listeners\n  ringmq listeners --json")]
-    Listeners(Output),
+    /// Tell of the listeners: who they serve and how connections ended; stop and start them.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  ringmq listeners
+  ringmq listeners --json
+  ringmq listeners stop tcp 1883"
+    )]
+    Listeners {
+        #[command(subcommand)]
+        command: Option<Listeners>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Tell of the process and the machine: load, memory, threads, descriptors, connections.
     #[command(after_help = "\
 Examples:
@@ -227,6 +239,32 @@ pub enum Clients {
     },
 }
 
+/// Commands about listeners.
+#[derive(Debug, Subcommand)]
+pub enum Listeners {
+    /// Start a listener that was stopped.
+    #[command(after_help = "Example:\n  ringmq listeners start tcp external")]
+    Start(ListenerArgs),
+    /// Stop a listener: it accepts no more, and its clients are disconnected.
+    #[command(
+        after_help = "Examples:\n  ringmq listeners stop tcp 1883\n  ringmq listeners stop tcp external"
+    )]
+    Stop(ListenerArgs),
+    /// Stop a listener and start it again: its clients are disconnected.
+    #[command(after_help = "Example:\n  ringmq listeners restart tcp 127.0.0.1:11883")]
+    Restart(ListenerArgs),
+}
+
+/// Names a listener.
+#[derive(Debug, Args)]
+pub struct ListenerArgs {
+    /// What it speaks: tcp, ssl, ws or wss.
+    #[arg(value_parser = protocol)]
+    pub protocol: String,
+    /// Its name, its port, or its address and port.
+    pub listener: String,
+}
+
 /// Kinds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SessionKind {
@@ -344,6 +382,15 @@ fn setting(text: &str) -> Result<(String, String), String> {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         }
         _ => Err("write it as key=value".to_owned()),
+    }
+}
+
+/// Reads `tcp`, or `mqtt:tcp` as listings have it.
+fn protocol(text: &str) -> Result<String, String> {
+    let word = text.strip_prefix("mqtt:").unwrap_or(text);
+    match word {
+        "tcp" | "ssl" | "ws" | "wss" => Ok(word.to_owned()),
+        _ => Err("it should be tcp, ssl, ws or wss".to_owned()),
     }
 }
 

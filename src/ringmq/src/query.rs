@@ -6,7 +6,8 @@ use admin::DataFolder;
 use admin::protocol::{AdminRequest, SubscriptionLine, VmPart as AdminVmPart};
 
 use crate::cli::{
-    Acl, BrokerPart, Clients, Config, Output, Routes, SessionKind, Sessions, Subscriptions, VmPart,
+    Acl, BrokerPart, Clients, Config, ListenerArgs, Listeners, Output, Routes, SessionKind,
+    Sessions, Subscriptions, VmPart,
 };
 use crate::client::{ClientError, ask};
 use crate::show;
@@ -101,6 +102,34 @@ pub fn subscriptions(folder: &DataFolder, command: Subscriptions) -> Result<(), 
 /// `listeners`
 pub fn listeners(folder: &DataFolder, output: Output) -> Result<(), ClientError> {
     rows(folder, &AdminRequest::Listeners, Form::Listener, output)
+}
+
+/// `listeners start|stop|restart` (SEED-CLI-46, SEED-CLI-47)
+pub fn listener(folder: &DataFolder, command: Listeners) -> Result<(), ClientError> {
+    let (verb, ListenerArgs { protocol, listener }) = match command {
+        Listeners::Start(listener) => ("start", listener),
+        Listeners::Stop(listener) => ("stop", listener),
+        Listeners::Restart(listener) => ("restart", listener),
+    };
+    let which = format!("mqtt:{protocol} listener on {listener}");
+    let name = listener;
+    let request = match verb {
+        "start" => AdminRequest::ListenersStart { protocol, name },
+        "stop" => AdminRequest::ListenersStop { protocol, name },
+        _ => AdminRequest::ListenersRestart { protocol, name },
+    };
+    match ask(folder, &request, |_| Ok(())) {
+        Ok(()) => {
+            let first = verb[..1].to_ascii_uppercase();
+            let text = format!("{first}{} {which} successfully.", &verb[1..]);
+            writeln!(io::stdout(), "{text}").map_err(ClientError::Output)
+        }
+        Err(ClientError::Refused { kind, text }) => {
+            let text = format!("Failed to {verb} {which}, error: {text}");
+            Err(ClientError::Refused { kind, text })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `broker [stats|metrics]`

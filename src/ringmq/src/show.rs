@@ -117,6 +117,9 @@ pub fn listener(l: &ListenerLine) -> String {
     ] {
         let _ = write!(text, "\n  {name:<16}: {value}");
     }
+    if !l.running {
+        let _ = write!(text, "\n  {:<16}: false", "running");
+    }
     text
 }
 

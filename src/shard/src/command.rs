@@ -136,6 +136,11 @@ pub enum Request {
     AclReload(Arc<Acl>),
     /// Clients and ended connections of each listener on this shard. Reply: [`Reply::Listeners`].
     ListenerCounts,
+    /// Ends the clients of a listener and lets none in by it. Done in slices. Reply, when all have been told to go:
+    /// [`Reply::Done`].
+    ListenerStop(ListenerId),
+    /// Lets clients in by a listener again. Reply: [`Reply::Done`].
+    ListenerStart(ListenerId),
     /// How long ticks took on this shard since the start. Reply: [`Reply::TickHistogram`].
     TickHistogram,
     /// Accept no more, tell each client (v5: DISCONNECT with `reason`), flush the outboxes, publish the wills that are due,

@@ -43,6 +43,8 @@ pub(crate) enum End {
     TakenOver { session_goes_on: bool },
     /// An administrator ended it.
     Kicked,
+    /// Its listener was stopped (SEED-LSN-19).
+    ListenerStopped,
     /// The broker stops.
     Shutdown(ReasonCode),
 }
@@ -66,6 +68,7 @@ impl End {
             Self::SendTimeout => "send_timeout",
             Self::TakenOver { .. } => "conflict",
             Self::Kicked => "kicked",
+            Self::ListenerStopped => "listener_stopped",
             Self::Shutdown(_) => "shutdown",
         }
     }
@@ -76,7 +79,7 @@ impl End {
             Self::ProtocolError(reason) | Self::Shutdown(reason) => Some(reason),
             Self::KeepaliveTimeout => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver), // MQTT-3.1.4-3
-            Self::Kicked => Some(ReasonCode::AdministrativeAction),
+            Self::Kicked | Self::ListenerStopped => Some(ReasonCode::AdministrativeAction),
             Self::PartialPacket => Some(ReasonCode::MalformedPacket),
             _ => None,
         }

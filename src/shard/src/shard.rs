@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
-use crate::control::Shutdown;
+use crate::control::{Eviction, Shutdown};
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
 use crate::keepers::Keepers;
@@ -97,6 +97,7 @@ pub struct Shard {
     pub(crate) inbox_left: bool,
     /// When the sends and stashes were last looked at for being overdue.
     pub(crate) swept_ms: u64,
+    pub(crate) evictions: Vec<Eviction>,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) tick_histogram: metrics::Histogram,
     /// Used again from message to message.
@@ -175,6 +176,7 @@ impl Shard {
             rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
+            evictions: Vec::new(),
             shutdown: None,
             tick_histogram: metrics::Histogram::new(),
             scratch: Scratch::default(),
@@ -210,6 +212,7 @@ impl Shard {
             self.clients.effects.push(Effect::Doorbell(to));
         }
         self.count_mesh();
+        self.continue_evictions();
         self.continue_shutdown();
     }
 
@@ -234,9 +237,12 @@ impl Shard {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let now = self.clients.now.mono_ms;
+        // A slice of them per tick, without waiting.
+        let evicts = (!self.evictions.is_empty()).then_some(now);
         let blocked = self.mesh.has_blocked().then_some(now + BLOCKED_RETRY_MS);
         [
             blocked,
+            evicts,
             self.clients.connection_timers.next_ms(),
             self.clients.session_timers.next_ms(),
             self.rests.first().map(|&(until_ms, _)| until_ms),

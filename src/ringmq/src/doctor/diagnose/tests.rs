@@ -370,6 +370,7 @@ fn addresses_are_free_or_the_running_brokers() {
     );
     let address = "0.0.0.0:1883";
     machine.listener_errors[0] = Some(ListenerError::InUse {
+        key: "listener.tcp.external".to_owned(),
         name: "external".to_owned(),
         address: address.parse().unwrap(),
     });
