@@ -6,6 +6,7 @@ use bytes::Bytes;
 use config::ListenerKind;
 use mqtt::{QoS, ReasonCode};
 use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
+use shard::{Ban, BannedWho};
 
 use crate::listing::Pages;
 
@@ -81,6 +82,12 @@ pub enum Action {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
+    Banned,
+    /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
+    BannedAdd(Ban),
+    /// Ends a ban. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    BannedDel(BannedWho),
     /// Reads the file of access rules again and gives it to every shard. Answer: [`ActionReply::Done`].
     AclReload,
 }
@@ -125,6 +132,8 @@ pub enum ActionReply {
     Broker(BrokerInfo),
     /// Named numbers in order of the name.
     Numbers(Vec<(&'static str, u64)>),
+    /// Bans in force, by what they are about and its name.
+    Bans(Vec<Ban>),
     /// The listeners.
     Listeners(Vec<ListenerInfo>),
     /// Shards and connection slots.

@@ -17,11 +17,12 @@ use reactor::{
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::ListenerInfo;
+use crate::banned::{BannedError, BannedStore};
 use crate::core::ShardCore;
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
 use crate::stats::Stats;
@@ -55,6 +56,8 @@ pub enum NodeError {
     /// {0}
     Acl(#[from] AclFileError),
     /// {0}
+    Banned(#[from] BannedError),
+    /// {0}
     Unready(#[from] UnreadyError),
     /// {0}
     Probe(#[from] ProbeError),
@@ -77,12 +80,14 @@ pub(crate) struct Booted {
     pub replies: Receiver<(u64, Reply)>,
     pub stats: Stats,
     pub threads: Vec<ShardThread>,
+    pub banned: BannedStore,
 }
 
 /// What all shards of a node have in common.
 struct Common {
     settings: Arc<Settings>,
     acl: Arc<Acl>,
+    banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
@@ -102,6 +107,7 @@ impl Doorbell for WakeHandle {
 pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     unready::check(settings)?;
     let acl = Arc::new(acl::load(settings)?);
+    let banned = BannedStore::load(&settings.node.data_dir)?;
     reactor::raise_open_files();
     let cpus = reactor::available_cpus();
     let shards = shard_count(settings, cpus.len());
@@ -116,6 +122,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     let common = Common {
         settings: Arc::clone(settings),
         acl,
+        banned: banned.snapshot(),
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
@@ -145,6 +152,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         replies,
         stats: Stats::new(metrics, counters),
         threads,
+        banned,
     })
 }
 
@@ -164,6 +172,7 @@ impl Common {
             mesh,
             metrics: Arc::clone(metrics),
             acl: Arc::clone(&self.acl),
+            banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
             replies: self.replies.clone(),
             seed: self.seed,

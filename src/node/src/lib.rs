@@ -8,6 +8,7 @@
 
 mod acl;
 mod action;
+mod banned;
 mod boot;
 mod core;
 mod links;
@@ -22,6 +23,7 @@ pub use action::{
     Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RouteInfo,
     Rows, SettingInfo,
 };
+pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
 pub use config::ListenerKind;
 pub use links::LinkError;
@@ -29,4 +31,5 @@ pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
+pub use shard::{Ban, BannedWho};
 pub use unready::{UnreadyError, check as check_ready};

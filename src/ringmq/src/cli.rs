@@ -121,6 +121,9 @@ io tells of file descriptors; a client connection takes none: ports tells of con
         #[command(flatten)]
         output: Output,
     },
+    /// List, ban and forgive those who may not connect.
+    #[command(subcommand, arg_required_else_help = true)]
+    Banned(Banned),
     /// Access rules.
     #[command(subcommand, arg_required_else_help = true)]
     Acl(Acl),
@@ -346,6 +349,59 @@ pub enum Subscriptions {
     },
 }
 
+/// What of a client a ban is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BannedKind {
+    /// Its client identifier.
+    #[value(name = "clientid")]
+    ClientId,
+    /// Its user name.
+    #[value(name = "username")]
+    Username,
+    /// The address it comes from.
+    #[value(name = "peerhost")]
+    PeerHost,
+}
+
+/// Commands about bans.
+#[derive(Debug, Subcommand)]
+pub enum Banned {
+    /// List the bans in force, those for flapping too.
+    #[command(after_help = "Examples:\n  ringmq banned list\n  ringmq banned list --json")]
+    List(Output),
+    /// Ban clients by identifier, user name or address, or change a ban.
+    #[command(after_help = "\
+Examples:
+  ringmq banned add clientid sensor-17
+  ringmq banned add peerhost 203.0.113.9 --for 1h --reason 'thousands of connections' --by ann
+
+They are refused when they connect (reason 0x8A, return code 5). Who is connected stays: `ringmq clients kick` ends that. Bans are
+kept in the data folder.")]
+    Add {
+        /// What the ban is about.
+        kind: BannedKind,
+        /// The client identifier, user name or address.
+        who: String,
+        /// How long, such as 30s, 1h or 7d; for ever without it.
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        seconds: Option<u64>,
+        /// Why, for people.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who bans; the user of this shell without it.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// End a ban.
+    #[command(after_help = "Example:\n  ringmq banned del clientid sensor-17")]
+    Del {
+        /// What the ban is about.
+        kind: BannedKind,
+        /// The client identifier, user name or address.
+        who: String,
+    },
+}
+
 /// Commands about access rules.
 #[derive(Debug, Subcommand)]
 pub enum Acl {
@@ -383,6 +439,13 @@ fn setting(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write it as key=value".to_owned()),
     }
+}
+
+/// Reads a duration in seconds, at least one.
+fn seconds(text: &str) -> Result<u64, String> {
+    config::duration_seconds(text)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "it should be a time such as 30s, 1h or 7d".to_owned())
 }
 
 /// Reads `tcp`, or `mqtt:tcp` as listings have it.

@@ -6,8 +6,8 @@ use admin::DataFolder;
 use admin::protocol::{AdminRequest, SubscriptionLine, VmPart as AdminVmPart};
 
 use crate::cli::{
-    Acl, BrokerPart, Clients, Config, ListenerArgs, Listeners, Output, Routes, SessionKind,
-    Sessions, Subscriptions, VmPart,
+    Acl, Banned, BannedKind, BrokerPart, Clients, Config, ListenerArgs, Listeners, Output, Routes,
+    SessionKind, Sessions, Subscriptions, VmPart,
 };
 use crate::client::{ClientError, ask};
 use crate::show;
@@ -22,6 +22,7 @@ enum Form {
     Subscription,
     Listener,
     Setting { doc: bool },
+    Ban,
     Broker,
     Stats,
     Metrics,
@@ -159,6 +160,29 @@ pub fn vm(folder: &DataFolder, part: Option<VmPart>, output: Output) -> Result<(
     rows(folder, &AdminRequest::Vm { part }, Form::Vm, output)
 }
 
+/// `banned ...` (SEED-AUTH-19)
+pub fn banned(folder: &DataFolder, command: Banned) -> Result<(), ClientError> {
+    let name = |kind| {
+        match kind {
+            BannedKind::ClientId => "clientid",
+            BannedKind::Username => "username",
+            BannedKind::PeerHost => "peerhost",
+        }
+        .to_owned()
+    };
+    match command {
+        Banned::List(output) => rows(folder, &AdminRequest::BannedList, Form::Ban, output),
+        Banned::Add { kind, who, seconds, reason, by } => {
+            let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+            let kind = name(kind);
+            done(folder, &AdminRequest::BannedAdd { kind, who, reason, by, seconds })
+        }
+        Banned::Del { kind, who } => {
+            done(folder, &AdminRequest::BannedDel { kind: name(kind), who })
+        }
+    }
+}
+
 /// `acl reload`
 pub fn acl(folder: &DataFolder, command: &Acl) -> Result<(), ClientError> {
     let Acl::Reload = command;
@@ -217,6 +241,7 @@ fn text(form: Form, row: &str) -> io::Result<String> {
         Form::Subscription => show::subscription(&show::parse(row)?),
         Form::Listener => show::listener(&show::parse(row)?),
         Form::Setting { doc } => show::setting(&show::parse(row)?, doc),
+        Form::Ban => show::ban(&show::parse(row)?),
         Form::Broker => show::broker(&show::parse(row)?),
         Form::Stats => show::numbers(&show::parse(row)?, 20),
         Form::Metrics => show::numbers(&show::parse(row)?, 24),

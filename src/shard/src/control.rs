@@ -85,6 +85,18 @@ impl Shard {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
             Request::AclReload(acl) => self.acl_reload(acl),
+            Request::BannedReplace(banned) => {
+                self.banned = banned;
+                Reply::Done
+            }
+            Request::FlappingBans => Reply::Bans(self.flapping.list(self.clients.now)),
+            Request::FlappingForgive { client_id } => {
+                if self.flapping.forgive(&client_id) {
+                    Reply::Done
+                } else {
+                    Reply::NotFound
+                }
+            }
             Request::ListenerCounts => Reply::Listeners(self.listeners.rows()),
             Request::ListenerStop(listener) => {
                 self.listeners.set_stopped(listener, true);

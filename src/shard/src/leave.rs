@@ -60,6 +60,7 @@ impl End {
             Self::ProtocolError(ReasonCode::PacketTooLarge) => "packet_too_large",
             Self::ProtocolError(_) => "protocol_error",
             Self::NotConnect => "not_connect",
+            Self::ConnectRefused(ReasonCode::Banned) => "banned",
             Self::ConnectRefused(_) => "connect_refused",
             Self::AccessDenied => "access_denied",
             Self::IdleTimeout => "idle_timeout",
@@ -83,6 +84,11 @@ impl End {
             Self::PartialPacket => Some(ReasonCode::MalformedPacket),
             _ => None,
         }
+    }
+
+    /// Whether it was the client's doing: what flapping is about.
+    fn is_by_client(self) -> bool {
+        !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
     }
 
     fn close_mode(self) -> CloseMode {
@@ -154,6 +160,11 @@ impl Shard {
         self.listeners.count_end(listener, end.name());
         if was_connected && session != NO_SESSION {
             self.clients.metrics.inc(Counter::ClientDisconnected);
+            if self.flapping.is_on() && end.is_by_client() {
+                let session = self.clients.sessions.session(session);
+                let client_id = &session.expect("a connection's session exists").client_id;
+                self.flapping.disconnected(client_id, self.clients.now);
+            }
             self.leave_session(SessionId(session), end);
         }
     }

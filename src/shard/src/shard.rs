@@ -14,6 +14,7 @@ use session::{Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::banned::{BannedList, Flapping};
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
@@ -48,6 +49,8 @@ pub struct ShardSetup {
     pub metrics: Arc<ShardMetrics>,
     /// The rules of access.
     pub acl: Arc<Acl>,
+    /// Who may not connect.
+    pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
     /// Where replies to commands go; never full, see `command`.
@@ -71,6 +74,8 @@ pub struct Shard {
     pub(crate) retained: RetainedIndex<Arc<Message>>,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
+    pub(crate) banned: Arc<BannedList>,
+    pub(crate) flapping: Flapping,
     pub(crate) listeners: Listeners,
     pub(crate) handovers: HandOvers,
     pub(crate) random: SplitMix64,
@@ -121,7 +126,8 @@ impl Shard {
     /// A shard without clients.
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
-        let ShardSetup { id, settings, mesh, metrics, acl, listeners, replies, seed, now } = setup;
+        let ShardSetup { id, settings, mesh, metrics, acl, banned, listeners, replies, seed, now } =
+            setup;
         let settings = Rc::new(Settings::clone(&settings));
         let shards = mesh.shards();
         let limits = DecodeLimits {
@@ -158,6 +164,8 @@ impl Shard {
             retained: RetainedIndex::new(),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
+            banned,
+            flapping: Flapping::new(settings.flapping.clone()),
             listeners: Listeners::new(listeners),
             handovers: HandOvers::default(),
             assigned: random.next() >> 8,
