@@ -67,6 +67,7 @@ impl Desk {
                 mesh,
                 metrics: Arc::new(ShardMetrics::default()),
                 acl: acl.clone(),
+                banned: Arc::default(),
                 listeners: listeners.clone(),
                 replies: crossbeam_channel::bounded(64).0,
                 seed: 7,

@@ -104,7 +104,9 @@ fn usage_errors_exit_with_2() {
     }
     let help = folder.run(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["console", "start", "stop", "clients", "subscriptions", "listeners", "acl"] {
+    for command in
+        ["console", "start", "stop", "clients", "subscriptions", "listeners", "banned", "acl"]
+    {
         assert!(stdout(&help).contains(command), "{command} is missing in the help");
     }
 }

@@ -1,6 +1,6 @@
 //! Listeners: kinds, access rules, rates, mountpoints, zones, start and stop (SEED-LSN-01 to SEED-LSN-25).
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -327,4 +327,86 @@ fn seed_lsn_11_zone() {
     other.publish("t", &"x".repeat(1100), 2);
     let shown = broker.cli(&["config", "show"]);
     assert!(shown.contains("zone.devices.mqtt.max_packet_size = 1KB"), "{shown}");
+}
+
+/// SEED-LSN-19, SEED-CLI-46, SEED-CLI-47: stop closes the socket and the clients of the listener, no others; start opens it again.
+#[test]
+fn seed_lsn_19_stop_and_start() {
+    let broker = Broker::start(&["listener.tcp.two=127.0.0.1:0"]);
+    let two = address(&broker, "two");
+    let port = two.port().to_string();
+    let mut own = broker.client(V311);
+    let (mut new, _) = connect(two, &Connect::new(V5, &id()));
+    let mut old: Vec<Client> = (0..5).map(|_| connect(two, &Connect::new(V311, &id())).0).collect();
+    let mut silent = Client::open(two, V311);
+    let text = broker.cli(&["listeners", "stop", "tcp", &port]);
+    assert_eq!(text, format!("Stop mqtt:tcp listener on {port} successfully.\n"));
+    assert_eq!(new.expect_end(), Some(0x98));
+    old.iter_mut().for_each(Client::expect_closed);
+    silent.expect_closed();
+    own.expect_alive();
+    let gone = Instant::now();
+    while TcpStream::connect(two).is_ok() {
+        assert!(gone.elapsed() < Duration::from_secs(2), "it listens still");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let listed = broker.cli(&["listeners"]);
+    assert!(listed.contains("  running         : false"), "{listed}");
+    assert_eq!(ended(&broker, "two", "listener_stopped"), 7);
+    let again = broker.command(&["listeners", "stop", "tcp", "two"]);
+    assert_eq!(again.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert_eq!(
+        text,
+        "ringmq: Failed to stop mqtt:tcp listener on two, error: it is stopped already\n"
+    );
+    for round in 0..5 {
+        let how = if round == 0 { "start" } else { "restart" };
+        let _ = broker.cli(&["listeners", how, "tcp", "two"]);
+        let (mut client, ack) = connect(two, &Connect::new(V5, &id()));
+        assert_eq!(ack.code, 0);
+        client.expect_alive();
+    }
+    own.expect_alive();
+    for (arguments, text) in [
+        (
+            ["start", "tcp", "two"],
+            "Failed to start mqtt:tcp listener on two, error: it runs already",
+        ),
+        (
+            ["stop", "tcp", "1"],
+            "Failed to stop mqtt:tcp listener on 1, error: there is no such listener",
+        ),
+        (
+            ["stop", "ws", "two"],
+            "Failed to stop mqtt:ws listener on two, error: there is no such listener",
+        ),
+    ] {
+        let output = broker.command(&[&["listeners"][..], &arguments].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.starts_with(&format!("ringmq: {text}")), "{error}");
+    }
+    assert_eq!(broker.command(&["listeners", "stop", "udp", "1"]).status.code(), Some(2));
+}
+
+/// SEED-LSN-19: a port another has taken meanwhile is told, and the listener can be started later.
+#[test]
+fn a_listener_whose_port_was_taken() {
+    let broker = Broker::start(&["listener.tcp.two=127.0.0.1:0"]);
+    let two = address(&broker, "two");
+    let _ = broker.cli(&["listeners", "stop", "tcp", "two"]);
+    let start = Instant::now();
+    let other = loop {
+        match TcpListener::bind(two) {
+            Ok(other) => break other,
+            Err(error) => assert!(start.elapsed() < WAIT, "{error}"),
+        }
+    };
+    let output = broker.command(&["listeners", "start", "tcp", "two"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("in use by another process"), "{error}");
+    drop(other);
+    let _ = broker.cli(&["listeners", "start", "tcp", "two"]);
+    assert_eq!(connect(two, &Connect::new(V311, &id())).1.code, 0);
 }

@@ -3,7 +3,7 @@
 //! A connection carries one request. The answer is any number of rows, each a JSON object on a line, and one last line
 //! `{"done":true}` or `{"error":"...","kind":"..."}`. No row has a member `done` or `error`.
 
-use node::{ListenerInfo, RouteInfo, SettingInfo};
+use node::{Ban, BannedWho, ListenerInfo, RouteInfo, SettingInfo};
 use serde::{Deserialize, Serialize};
 use shard::command::{ClientRow, SessionRow, SubscriptionRow};
 
@@ -26,6 +26,49 @@ pub enum AdminRequest {
     Metrics,
     /// Listeners: a [`ListenerLine`] each.
     Listeners,
+    /// Starts a listener that was stopped. No row.
+    ListenersStart {
+        /// `tcp`, `ssl`, `ws` or `wss`.
+        protocol: String,
+        /// Its name, port, or address and port.
+        name: String,
+    },
+    /// Stops a listener and ends its clients. No row.
+    ListenersStop {
+        /// As for [`AdminRequest::ListenersStart`].
+        protocol: String,
+        /// As for [`AdminRequest::ListenersStart`].
+        name: String,
+    },
+    /// Stops a listener, if it runs, and starts it. No row.
+    ListenersRestart {
+        /// As for [`AdminRequest::ListenersStart`].
+        protocol: String,
+        /// As for [`AdminRequest::ListenersStart`].
+        name: String,
+    },
+    /// Who may not connect: a [`BanLine`] each.
+    BannedList,
+    /// Bans somebody, or changes their ban. No row.
+    BannedAdd {
+        /// `clientid`, `username` or `peerhost`.
+        kind: String,
+        /// The client id, user name or address.
+        who: String,
+        /// Why, for people.
+        reason: String,
+        /// Who bans.
+        by: String,
+        /// For how many seconds; none: for ever.
+        seconds: Option<u64>,
+    },
+    /// Ends a ban. No row.
+    BannedDel {
+        /// `clientid`, `username` or `peerhost`.
+        kind: String,
+        /// The client id, user name or address.
+        who: String,
+    },
     /// The process and the machine: one object, name to number or text.
     Vm {
         /// Which part.
@@ -316,6 +359,8 @@ pub struct ListenerLine {
     pub name: String,
     /// Address and port.
     pub address: String,
+    /// Whether it accepts.
+    pub running: bool,
     /// Number of accepting sockets.
     pub acceptors: usize,
     /// Most clients at a time.
@@ -337,6 +382,7 @@ impl From<ListenerInfo> for ListenerLine {
             listener: format!("{}:{place}", info.protocol),
             name: info.name,
             address: info.address.to_string(),
+            running: info.running,
             acceptors: info.acceptors,
             max_clients: info.max_clients,
             current_clients: info.current_clients,
@@ -345,6 +391,41 @@ impl From<ListenerInfo> for ListenerLine {
                 .into_iter()
                 .map(|(reason, count)| (reason.to_owned(), count.into()))
                 .collect(),
+        }
+    }
+}
+
+/// A ban.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanLine {
+    /// `clientid`, `username` or `peerhost`.
+    pub kind: String,
+    /// The client id, user name or address.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// Who banned.
+    pub by: String,
+    /// Unix time in seconds.
+    pub at: u64,
+    /// Unix time in seconds; none: for ever.
+    pub until: Option<u64>,
+}
+
+impl From<Ban> for BanLine {
+    fn from(ban: Ban) -> BanLine {
+        let (kind, who) = match ban.who {
+            BannedWho::ClientId(name) => ("clientid", name),
+            BannedWho::Username(name) => ("username", name),
+            BannedWho::PeerHost(host) => ("peerhost", host.to_string()),
+        };
+        BanLine {
+            kind: kind.to_owned(),
+            who,
+            reason: ban.reason,
+            by: ban.by,
+            at: ban.at_unix_s,
+            until: ban.until_unix_s,
         }
     }
 }

@@ -5,10 +5,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mqtt::{QoS, ReasonCode};
-use node::{Action, ActionError, ActionReply, Listing, Node, Pages, Rows};
+use node::{
+    Action, ActionError, ActionReply, Ban, BannedWho, ListenerKind, ListenerName, Listing, Node,
+    Pages, Rows,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shard::command::SessionKind;
@@ -21,8 +24,8 @@ use tokio::time::timeout;
 
 use crate::Event;
 use crate::protocol::{
-    AdminRequest, BrokerLine, ClientLine, End, ErrorKind, ListenerLine, REQUEST_LEN_MAX, RouteLine,
-    SessionLine, SettingLine, SubscriptionLine,
+    AdminRequest, BanLine, BrokerLine, ClientLine, End, ErrorKind, ListenerLine, REQUEST_LEN_MAX,
+    RouteLine, SessionLine, SettingLine, SubscriptionLine,
 };
 use crate::text::{datetime, uptime};
 use crate::vm;
@@ -168,6 +171,24 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::Stats => Action::Stats,
         AdminRequest::Metrics => Action::Metrics,
         AdminRequest::Listeners => Action::Listeners,
+        AdminRequest::ListenersStart { protocol, name } => {
+            Action::ListenerStart(listener_name(&protocol, name)?)
+        }
+        AdminRequest::ListenersStop { protocol, name } => {
+            Action::ListenerStop(listener_name(&protocol, name)?)
+        }
+        AdminRequest::ListenersRestart { protocol, name } => {
+            Action::ListenerRestart(listener_name(&protocol, name)?)
+        }
+        AdminRequest::BannedList => Action::Banned,
+        AdminRequest::BannedAdd { kind, who, reason, by, seconds } => {
+            let at_unix_s =
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let until_unix_s = seconds.map(|seconds| at_unix_s.saturating_add(seconds));
+            let who = banned_who(&kind, &who)?;
+            Action::BannedAdd(Ban { who, reason, by, at_unix_s, until_unix_s })
+        }
+        AdminRequest::BannedDel { kind, who } => Action::BannedDel(banned_who(&kind, &who)?),
         AdminRequest::ConfigShow => Action::Settings,
         AdminRequest::AclReload => Action::AclReload,
         AdminRequest::ClientsList => Action::List(Listing::Clients),
@@ -197,6 +218,22 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
             Action::SubscriptionDel { client_id, filter: topic }
         }
     }))
+}
+
+fn banned_who(kind: &str, who: &str) -> Result<BannedWho, Failure> {
+    if !matches!(kind, "clientid" | "username" | "peerhost") {
+        let text = "what is banned should be clientid, username or peerhost";
+        return Err(Failure::new(ErrorKind::BadRequest, text));
+    }
+    node::banned_who(kind, who)
+        .map_err(|error| Failure::new(ErrorKind::BadRequest, error.to_string()))
+}
+
+fn listener_name(protocol: &str, name: String) -> Result<ListenerName, Failure> {
+    let kind = ListenerKind::from_word(protocol).ok_or_else(|| {
+        Failure::new(ErrorKind::BadRequest, "the protocol should be tcp, ssl, ws or wss")
+    })?;
+    Ok(ListenerName { kind, name })
 }
 
 async fn respond(
@@ -238,6 +275,7 @@ async fn respond(
             answer.row(&object)?;
         }
         ActionReply::Listeners(listeners) => answer.rows::<_, ListenerLine>(listeners)?,
+        ActionReply::Bans(bans) => answer.rows::<_, BanLine>(bans)?,
         ActionReply::Settings(settings) => answer.rows::<_, SettingLine>(settings)?,
         ActionReply::Client(row) => answer.row(&ClientLine::from(*row))?,
         ActionReply::Session(row) => answer.row(&SessionLine::from(*row))?,

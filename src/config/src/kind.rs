@@ -489,6 +489,12 @@ fn show_duration(n: u64, unit: TimeUnit) -> String {
     unreachable!("every duration is a whole number of microseconds")
 }
 
+/// Reads a duration as settings have it, `1h30m`, in seconds; parts of a second are cut.
+#[must_use]
+pub fn duration_seconds(text: &str) -> Option<u64> {
+    Some(duration_us(text)? / 1_000_000)
+}
+
 /// Milliseconds as a duration.
 pub(crate) fn show_ms(ms: u64) -> String {
     show_duration(ms, TimeUnit::Ms)

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 
 pub use access::{AccessRule, AccessRules, Cidr};
 pub use error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
-pub use kind::{Kind, TimeUnit};
+pub use kind::{Kind, TimeUnit, duration_seconds};
 pub use listener::{
     ListenerKind, ListenerOptions, ListenerSettings, ListenerTlsOptions, ListenerWebSocketOptions,
 };

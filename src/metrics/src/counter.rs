@@ -91,6 +91,7 @@ counters! {
         ClientConnectRefused = "client/connect_refused": "Clients whose CONNECT was refused.",
         ClientDisconnected = "client/disconnected": "Connected clients that have gone, for whatever reason.",
         ClientAclDeny = "client/acl_deny": "Publications, wills and subscriptions denied by the access rules.",
+        ClientBanned = "client/banned": "Clients whose CONNECT was refused because they, their user name or their address are banned.",
         ClientRateLimited = "client/rate_limited": "Times a client was not read for a while because it was over its rate.",
         SessionCreated = "session/created": "Sessions created.",
         SessionResumed = "session/resumed": "Sessions a client came back to.",

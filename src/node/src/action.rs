@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use config::ListenerKind;
 use mqtt::{QoS, ReasonCode};
 use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
+use shard::{Ban, BannedWho};
 
 use crate::listing::Pages;
 
@@ -19,6 +21,12 @@ pub enum Action {
     Metrics,
     /// The listeners. Answer: [`ActionReply::Listeners`].
     Listeners,
+    /// Starts a listener that was stopped. Answer: [`ActionReply::Done`].
+    ListenerStart(ListenerName),
+    /// Stops a listener and ends its clients. Answer: [`ActionReply::Done`].
+    ListenerStop(ListenerName),
+    /// Stops a listener, if it runs, and starts it. Answer: [`ActionReply::Done`].
+    ListenerRestart(ListenerName),
     /// Shards and connection slots. Answer: [`ActionReply::Capacity`].
     Capacity,
     /// The settings in force. Answer: [`ActionReply::Settings`].
@@ -74,8 +82,23 @@ pub enum Action {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
+    Banned,
+    /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
+    BannedAdd(Ban),
+    /// Ends a ban. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    BannedDel(BannedWho),
     /// Reads the file of access rules again and gives it to every shard. Answer: [`ActionReply::Done`].
     AclReload,
+}
+
+/// Names a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerName {
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// Its name, its port, or its address and port.
+    pub name: String,
 }
 
 /// What can be listed.
@@ -109,6 +132,8 @@ pub enum ActionReply {
     Broker(BrokerInfo),
     /// Named numbers in order of the name.
     Numbers(Vec<(&'static str, u64)>),
+    /// Bans in force, by what they are about and its name.
+    Bans(Vec<Ban>),
     /// The listeners.
     Listeners(Vec<ListenerInfo>),
     /// Shards and connection slots.
@@ -149,8 +174,10 @@ pub struct ListenerInfo {
     pub protocol: &'static str,
     /// Name in the settings.
     pub name: String,
-    /// Address it is bound to.
+    /// Address it is bound to, or was.
     pub address: SocketAddr,
+    /// Whether it accepts.
+    pub running: bool,
     /// Number of accepting sockets: one for each shard.
     pub acceptors: usize,
     /// Most clients at a time.

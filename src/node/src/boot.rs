@@ -18,11 +18,12 @@ use reactor::{
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::ListenerInfo;
+use crate::banned::{BannedError, BannedStore};
 use crate::core::ShardCore;
 use crate::filters::{self, FilterSetupError};
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
@@ -58,6 +59,8 @@ pub enum NodeError {
     /// {0}
     Filter(#[from] FilterSetupError),
     /// {0}
+    Banned(#[from] BannedError),
+    /// {0}
     Probe(#[from] ProbeError),
     /// {0}
     Listener(#[from] ListenerError),
@@ -78,12 +81,14 @@ pub(crate) struct Booted {
     pub replies: Receiver<(u64, Reply)>,
     pub stats: Stats,
     pub threads: Vec<ShardThread>,
+    pub banned: BannedStore,
 }
 
 /// What all shards of a node have in common.
 struct Common {
     settings: Arc<Settings>,
     acl: Arc<Acl>,
+    banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
@@ -105,6 +110,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     let filters = Arc::new(FilterTable::default());
     filters::set(filters::load(settings)?, &filters);
     let acl = Arc::new(acl::load(settings)?);
+    let banned = BannedStore::load(&settings.node.data_dir)?;
     reactor::raise_open_files();
     let cpus = reactor::available_cpus();
     let shards = shard_count(settings, cpus.len());
@@ -119,6 +125,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
     let common = Common {
         settings: Arc::clone(settings),
         acl,
+        banned: banned.snapshot(),
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
@@ -149,6 +156,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         replies,
         stats: Stats::new(metrics, counters),
         threads,
+        banned,
     })
 }
 
@@ -168,6 +176,7 @@ impl Common {
             mesh,
             metrics: Arc::clone(metrics),
             acl: Arc::clone(&self.acl),
+            banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
             replies: self.replies.clone(),
             seed: self.seed,
@@ -287,6 +296,7 @@ fn listener_infos(settings: &Settings, bound: &[Vec<BoundListener>]) -> Vec<List
             name: listener.name.clone(),
             // The real port, if the settings leave it to the kernel.
             address: socket.address,
+            running: true,
             acceptors: bound.len(),
             max_clients: u64::from(listener.options.max_clients),
             current_clients: 0,

@@ -11,14 +11,17 @@ use mqtt::ReasonCode;
 use reactor::ShardThread;
 use ring::ShardId;
 use shard::command::{Reply, Request};
+use shard::{Ban, BannedWho};
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::{
     Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, SettingInfo,
 };
+use crate::banned::{BannedError, BannedStore};
 use crate::boot::{self, Booted, NodeError};
 use crate::links::{LinkError, Links};
+use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
 use crate::stats::Stats;
 
@@ -47,6 +50,10 @@ pub enum ActionError {
     Link(#[from] LinkError),
     /// {0}
     Acl(#[from] AclFileError),
+    /// {0}
+    Listener(#[from] ListenerActionError),
+    /// {0}
+    Banned(#[from] BannedError),
 }
 
 /// A running node.
@@ -55,7 +62,10 @@ pub struct Node {
     links: Arc<Links>,
     stats: Arc<Stats>,
     probe_line: String,
-    listeners: Vec<ListenerInfo>,
+    listeners: NodeListeners,
+    banned: BannedStore,
+    /// Held by who changes the bans until all shards know, so that none gets an older list after a newer one.
+    bans_change: Mutex<()>,
     connection_slots: u64,
     started: Instant,
     threads: Mutex<Vec<ShardThread>>,
@@ -78,20 +88,31 @@ impl Node {
     pub fn start(settings: Settings) -> Result<Node, NodeError> {
         let settings = Arc::new(settings);
         let booted = boot::boot(&settings)?;
-        let Booted { probe_line, listeners, connection_slots, links, replies, stats, threads } =
-            booted;
+        let Booted {
+            probe_line,
+            listeners,
+            connection_slots,
+            links,
+            replies,
+            stats,
+            threads,
+            banned,
+        } = booted;
         let (links, stats) = (Arc::new(links), Arc::new(stats));
         let keeper = (Arc::clone(&links), Arc::clone(&stats));
         thread::Builder::new()
             .name("ringmq-replies".to_owned())
             .spawn(move || keep(&keeper.0, &keeper.1, &replies))
             .map_err(NodeError::Thread)?;
+        let listeners = NodeListeners::new(&settings, listeners);
         Ok(Node {
             settings,
             links,
             stats,
             probe_line,
             listeners,
+            banned,
+            bans_change: Mutex::new(()),
             connection_slots,
             started: Instant::now(),
             threads: Mutex::new(threads),
@@ -115,7 +136,7 @@ impl Node {
                 if listener.acceptors == 1 { "" } else { "s" }
             )
         };
-        self.listeners.iter().map(line).collect()
+        self.listeners.infos().iter().map(line).collect()
     }
 
     /// Number of shards.
@@ -135,6 +156,18 @@ impl Node {
             Action::Metrics => ActionReply::Numbers(self.stats.metrics()),
             Action::Settings => ActionReply::Settings(self.settings()),
             Action::Listeners => ActionReply::Listeners(self.listeners()?),
+            Action::ListenerStart(name) => {
+                self.listeners.start(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
+            Action::ListenerStop(name) => {
+                self.listeners.stop(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
+            Action::ListenerRestart(name) => {
+                self.listeners.restart(&name, &self.links, &self.threads)?;
+                ActionReply::Done
+            }
             Action::Capacity => {
                 let listeners = self.listeners()?;
                 ActionReply::Capacity(Capacity {
@@ -144,6 +177,14 @@ impl Node {
                 })
             }
             Action::List(listing) => ActionReply::Pages(self.pages(listing)),
+            Action::Banned => ActionReply::Bans(self.bans()?),
+            Action::BannedAdd(ban) => {
+                let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
+                self.banned.add(ban)?;
+                self.spread_bans()?;
+                ActionReply::Done
+            }
+            Action::BannedDel(who) => self.end_ban(&who)?,
             Action::AclReload => {
                 let acl = Arc::new(acl::load(&self.settings)?);
                 self.links.ask_all(&Request::AclReload(acl), COMMAND_TIMEOUT)?;
@@ -207,6 +248,43 @@ impl Node {
         left
     }
 
+    /// Bans by hand, and those the shards made for flapping.
+    fn bans(&self) -> Result<Vec<Ban>, LinkError> {
+        let mut bans = self.banned.list(unix_s());
+        for reply in self.links.ask_all(&Request::FlappingBans, COMMAND_TIMEOUT)? {
+            match reply {
+                Reply::Bans(more) => bans.extend(more),
+                other => unreachable!("bans were asked for, the shard answered {other:?}"),
+            }
+        }
+        let key = |ban: &Ban| match &ban.who {
+            BannedWho::ClientId(name) => (0, name.clone()),
+            BannedWho::Username(name) => (1, name.clone()),
+            BannedWho::PeerHost(host) => (2, host.to_string()),
+        };
+        bans.sort_by_cached_key(key);
+        Ok(bans)
+    }
+
+    fn end_ban(&self, who: &BannedWho) -> Result<ActionReply, ActionError> {
+        let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut any = self.banned.delete(who)?;
+        if any {
+            self.spread_bans()?;
+        }
+        if let BannedWho::ClientId(client_id) = who {
+            let home = self.home(client_id);
+            let request = Request::FlappingForgive { client_id: client_id.clone() };
+            any |= self.links.ask(home, request, COMMAND_TIMEOUT)? == Reply::Done;
+        }
+        Ok(if any { ActionReply::Done } else { ActionReply::NotFound })
+    }
+
+    fn spread_bans(&self) -> Result<(), LinkError> {
+        let request = Request::BannedReplace(self.banned.snapshot());
+        self.links.ask_all(&request, COMMAND_TIMEOUT).map(drop)
+    }
+
     fn home(&self, key: &str) -> ShardId {
         router::home(router::slot(key.as_bytes()), self.links.shards())
     }
@@ -242,13 +320,12 @@ impl Node {
     }
 
     fn broker(&self) -> BrokerInfo {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         BrokerInfo {
             node: self.settings.node.name.clone(),
             sysdescr: SYSDESCR,
             version: VERSION,
             uptime_s: self.started.elapsed().as_secs(),
-            unix_s: now.as_secs(),
+            unix_s: unix_s(),
             shards: self.links.shards(),
         }
     }
@@ -269,7 +346,7 @@ impl Node {
             Reply::Listeners(rows) => rows,
             other => unreachable!("listeners were asked for, the shard answered {other:?}"),
         });
-        let mut listeners = self.listeners.clone();
+        let mut listeners = self.listeners.infos();
         for row in rows {
             let listener = &mut listeners[usize::from(row.listener.0)];
             listener.current_clients += u64::from(row.current_clients);
@@ -283,6 +360,11 @@ impl Node {
         }
         Ok(listeners)
     }
+}
+
+/// Seconds since the Unix epoch.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// What a shard's reply means to who asked.

@@ -160,7 +160,7 @@ impl Accepts {
 impl<C: Core> Driver<C> {
     /// Starts to accept from a socket.
     pub(crate) fn add_listener(&mut self, listener: BoundListener) {
-        self.accepts.listeners.push(Listening {
+        let listening = Listening {
             id: listener.id,
             name: listener.name,
             is_ipv6: listener.address.is_ipv6(),
@@ -170,8 +170,22 @@ impl<C: Core> Driver<C> {
             rests_until_ms: None,
             removed: false,
             logged_at_ms: None,
-        });
-        self.arm_accept(self.accepts.listeners.len() - 1);
+        };
+        // One that was stopped is started in its old place: addresses on their way name it by that, and the list does not grow.
+        let ended = |old: &Listening| {
+            old.id == listening.id && old.removed && old.armed == 0 && old.socket.is_none()
+        };
+        let number = match self.accepts.listeners.iter().position(ended) {
+            Some(number) => {
+                self.accepts.listeners[number] = listening;
+                number
+            }
+            None => {
+                self.accepts.listeners.push(listening);
+                self.accepts.listeners.len() - 1
+            }
+        };
+        self.arm_accept(number);
     }
 
     /// Stops accepting from a listener, or from all; the socket is closed when its accepts have ended.

@@ -90,9 +90,21 @@ Examples:
     /// List, show, add and delete subscriptions.
     #[command(subcommand, arg_required_else_help = true)]
     Subscriptions(Subscriptions),
-    /// Tell of the listeners: who they serve and how connections ended.
-    #[command(after_help = "Examples:\n  ringmq listeners\n  ringmq listeners --json")]
-    Listeners(Output),
+    /// Tell of the listeners: who they serve and how connections ended; stop and start them.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  ringmq listeners
+  ringmq listeners --json
+  ringmq listeners stop tcp 1883"
+    )]
+    Listeners {
+        #[command(subcommand)]
+        command: Option<Listeners>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Tell of the process and the machine: load, memory, threads, descriptors, connections.
     #[command(after_help = "\
 Examples:
@@ -109,6 +121,9 @@ io tells of file descriptors; a client connection takes none: ports tells of con
         #[command(flatten)]
         output: Output,
     },
+    /// List, ban and forgive those who may not connect.
+    #[command(subcommand, arg_required_else_help = true)]
+    Banned(Banned),
     /// Access rules.
     #[command(subcommand, arg_required_else_help = true)]
     Acl(Acl),
@@ -227,6 +242,32 @@ pub enum Clients {
     },
 }
 
+/// Commands about listeners.
+#[derive(Debug, Subcommand)]
+pub enum Listeners {
+    /// Start a listener that was stopped.
+    #[command(after_help = "Example:\n  ringmq listeners start tcp external")]
+    Start(ListenerArgs),
+    /// Stop a listener: it accepts no more, and its clients are disconnected.
+    #[command(
+        after_help = "Examples:\n  ringmq listeners stop tcp 1883\n  ringmq listeners stop tcp external"
+    )]
+    Stop(ListenerArgs),
+    /// Stop a listener and start it again: its clients are disconnected.
+    #[command(after_help = "Example:\n  ringmq listeners restart tcp 127.0.0.1:11883")]
+    Restart(ListenerArgs),
+}
+
+/// Names a listener.
+#[derive(Debug, Args)]
+pub struct ListenerArgs {
+    /// What it speaks: tcp, ssl, ws or wss.
+    #[arg(value_parser = protocol)]
+    pub protocol: String,
+    /// Its name, its port, or its address and port.
+    pub listener: String,
+}
+
 /// Kinds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SessionKind {
@@ -308,6 +349,59 @@ pub enum Subscriptions {
     },
 }
 
+/// What of a client a ban is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BannedKind {
+    /// Its client identifier.
+    #[value(name = "clientid")]
+    ClientId,
+    /// Its user name.
+    #[value(name = "username")]
+    Username,
+    /// The address it comes from.
+    #[value(name = "peerhost")]
+    PeerHost,
+}
+
+/// Commands about bans.
+#[derive(Debug, Subcommand)]
+pub enum Banned {
+    /// List the bans in force, those for flapping too.
+    #[command(after_help = "Examples:\n  ringmq banned list\n  ringmq banned list --json")]
+    List(Output),
+    /// Ban clients by identifier, user name or address, or change a ban.
+    #[command(after_help = "\
+Examples:
+  ringmq banned add clientid sensor-17
+  ringmq banned add peerhost 203.0.113.9 --for 1h --reason 'thousands of connections' --by ann
+
+They are refused when they connect (reason 0x8A, return code 5). Who is connected stays: `ringmq clients kick` ends that. Bans are
+kept in the data folder.")]
+    Add {
+        /// What the ban is about.
+        kind: BannedKind,
+        /// The client identifier, user name or address.
+        who: String,
+        /// How long, such as 30s, 1h or 7d; for ever without it.
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        seconds: Option<u64>,
+        /// Why, for people.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Who bans; the user of this shell without it.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// End a ban.
+    #[command(after_help = "Example:\n  ringmq banned del clientid sensor-17")]
+    Del {
+        /// What the ban is about.
+        kind: BannedKind,
+        /// The client identifier, user name or address.
+        who: String,
+    },
+}
+
 /// Commands about access rules.
 #[derive(Debug, Subcommand)]
 pub enum Acl {
@@ -344,6 +438,22 @@ fn setting(text: &str) -> Result<(String, String), String> {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         }
         _ => Err("write it as key=value".to_owned()),
+    }
+}
+
+/// Reads a duration in seconds, at least one.
+fn seconds(text: &str) -> Result<u64, String> {
+    config::duration_seconds(text)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "it should be a time such as 30s, 1h or 7d".to_owned())
+}
+
+/// Reads `tcp`, or `mqtt:tcp` as listings have it.
+fn protocol(text: &str) -> Result<String, String> {
+    let word = text.strip_prefix("mqtt:").unwrap_or(text);
+    match word {
+        "tcp" | "ssl" | "ws" | "wss" => Ok(word.to_owned()),
+        _ => Err("it should be tcp, ssl, ws or wss".to_owned()),
     }
 }
 

@@ -74,8 +74,14 @@ fn perform(cli: Cli) -> u8 {
         Command::Subscriptions(command) => {
             answered(&folder, query::subscriptions(&folder, command))
         }
-        Command::Listeners(output) => answered(&folder, query::listeners(&folder, output)),
+        Command::Listeners { command: None, output } => {
+            answered(&folder, query::listeners(&folder, output))
+        }
+        Command::Listeners { command: Some(command), .. } => {
+            answered(&folder, query::listener(&folder, command))
+        }
         Command::Vm { part, output } => answered(&folder, query::vm(&folder, part, output)),
+        Command::Banned(command) => answered(&folder, query::banned(&folder, command)),
         Command::Acl(command) => answered(&folder, query::acl(&folder, &command)),
         Command::Config(command) => answered(&folder, query::config(&folder, &command)),
         Command::Doctor(arguments) => match doctor::run(&folder, &arguments) {

@@ -6,7 +6,8 @@ use admin::DataFolder;
 use admin::protocol::{AdminRequest, SubscriptionLine, VmPart as AdminVmPart};
 
 use crate::cli::{
-    Acl, BrokerPart, Clients, Config, Output, Routes, SessionKind, Sessions, Subscriptions, VmPart,
+    Acl, Banned, BannedKind, BrokerPart, Clients, Config, ListenerArgs, Listeners, Output, Routes,
+    SessionKind, Sessions, Subscriptions, VmPart,
 };
 use crate::client::{ClientError, ask};
 use crate::show;
@@ -21,6 +22,7 @@ enum Form {
     Subscription,
     Listener,
     Setting { doc: bool },
+    Ban,
     Broker,
     Stats,
     Metrics,
@@ -103,6 +105,34 @@ pub fn listeners(folder: &DataFolder, output: Output) -> Result<(), ClientError>
     rows(folder, &AdminRequest::Listeners, Form::Listener, output)
 }
 
+/// `listeners start|stop|restart` (SEED-CLI-46, SEED-CLI-47)
+pub fn listener(folder: &DataFolder, command: Listeners) -> Result<(), ClientError> {
+    let (verb, ListenerArgs { protocol, listener }) = match command {
+        Listeners::Start(listener) => ("start", listener),
+        Listeners::Stop(listener) => ("stop", listener),
+        Listeners::Restart(listener) => ("restart", listener),
+    };
+    let which = format!("mqtt:{protocol} listener on {listener}");
+    let name = listener;
+    let request = match verb {
+        "start" => AdminRequest::ListenersStart { protocol, name },
+        "stop" => AdminRequest::ListenersStop { protocol, name },
+        _ => AdminRequest::ListenersRestart { protocol, name },
+    };
+    match ask(folder, &request, |_| Ok(())) {
+        Ok(()) => {
+            let first = verb[..1].to_ascii_uppercase();
+            let text = format!("{first}{} {which} successfully.", &verb[1..]);
+            writeln!(io::stdout(), "{text}").map_err(ClientError::Output)
+        }
+        Err(ClientError::Refused { kind, text }) => {
+            let text = format!("Failed to {verb} {which}, error: {text}");
+            Err(ClientError::Refused { kind, text })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// `broker [stats|metrics]`
 pub fn broker(
     folder: &DataFolder,
@@ -128,6 +158,29 @@ pub fn vm(folder: &DataFolder, part: Option<VmPart>, output: Output) -> Result<(
         Some(VmPart::Ports) => AdminVmPart::Ports,
     };
     rows(folder, &AdminRequest::Vm { part }, Form::Vm, output)
+}
+
+/// `banned ...` (SEED-AUTH-19)
+pub fn banned(folder: &DataFolder, command: Banned) -> Result<(), ClientError> {
+    let name = |kind| {
+        match kind {
+            BannedKind::ClientId => "clientid",
+            BannedKind::Username => "username",
+            BannedKind::PeerHost => "peerhost",
+        }
+        .to_owned()
+    };
+    match command {
+        Banned::List(output) => rows(folder, &AdminRequest::BannedList, Form::Ban, output),
+        Banned::Add { kind, who, seconds, reason, by } => {
+            let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+            let kind = name(kind);
+            done(folder, &AdminRequest::BannedAdd { kind, who, reason, by, seconds })
+        }
+        Banned::Del { kind, who } => {
+            done(folder, &AdminRequest::BannedDel { kind: name(kind), who })
+        }
+    }
 }
 
 /// `acl reload`
@@ -188,6 +241,7 @@ fn text(form: Form, row: &str) -> io::Result<String> {
         Form::Subscription => show::subscription(&show::parse(row)?),
         Form::Listener => show::listener(&show::parse(row)?),
         Form::Setting { doc } => show::setting(&show::parse(row)?, doc),
+        Form::Ban => show::ban(&show::parse(row)?),
         Form::Broker => show::broker(&show::parse(row)?),
         Form::Stats => show::numbers(&show::parse(row)?, 20),
         Form::Metrics => show::numbers(&show::parse(row)?, 24),

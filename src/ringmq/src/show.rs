@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::io;
 
 use admin::protocol::{
-    BrokerLine, ClientLine, ListenerLine, RouteLine, SessionLine, SettingLine, SubscriptionLine,
+    BanLine, BrokerLine, ClientLine, ListenerLine, RouteLine, SessionLine, SettingLine,
+    SubscriptionLine,
 };
+use admin::text::datetime;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -117,6 +119,9 @@ pub fn listener(l: &ListenerLine) -> String {
     ] {
         let _ = write!(text, "\n  {name:<16}: {value}");
     }
+    if !l.running {
+        let _ = write!(text, "\n  {:<16}: false", "running");
+    }
     text
 }
 
@@ -127,6 +132,19 @@ pub fn setting(s: &SettingLine, doc: bool) -> String {
         return format!("## {}\n## From: {}\n{line}\n", s.doc, s.origin);
     }
     format!("{line:<56} ## {}", s.origin)
+}
+
+/// `Banned(clientid, <id>, reason=..., by=..., at=..., until=...)`
+pub fn ban(b: &BanLine) -> String {
+    format!(
+        "Banned({}, {}, reason={}, by={}, at={}, until={})",
+        b.kind,
+        safe(&b.who),
+        safe(&b.reason),
+        safe(&b.by),
+        datetime(b.at),
+        b.until.map_or_else(|| "never".to_owned(), datetime)
+    )
 }
 
 /// The four lines of `broker` (SEED-CLI-02).

@@ -19,6 +19,7 @@ use ring::ShardSet;
 use session::acl::Acl;
 
 use crate::ListenerId;
+use crate::banned::{Ban, BannedList};
 
 /// Commands the node may have outstanding at one shard; the shard's command and reply channels hold at least this many.
 pub const OUTSTANDING_MAX: usize = 64;
@@ -134,8 +135,22 @@ pub enum Request {
     },
     /// Replaces the rules of access; applies to what clients ask from now on. Reply: [`Reply::Done`].
     AclReload(Arc<Acl>),
+    /// Replaces the list of who may not connect. Reply: [`Reply::Done`].
+    BannedReplace(Arc<BannedList>),
+    /// Clients of this shard that are banned for flapping. Reply: [`Reply::Bans`].
+    FlappingBans,
+    /// Ends the ban of a client for flapping; asked of its home shard. Reply: [`Reply::Done`] or [`Reply::NotFound`].
+    FlappingForgive {
+        /// The client.
+        client_id: String,
+    },
     /// Clients and ended connections of each listener on this shard. Reply: [`Reply::Listeners`].
     ListenerCounts,
+    /// Ends the clients of a listener and lets none in by it. Done in slices. Reply, when all have been told to go:
+    /// [`Reply::Done`].
+    ListenerStop(ListenerId),
+    /// Lets clients in by a listener again. Reply: [`Reply::Done`].
+    ListenerStart(ListenerId),
     /// How long ticks took on this shard since the start. Reply: [`Reply::TickHistogram`].
     TickHistogram,
     /// Accept no more, tell each client (v5: DISCONNECT with `reason`), flush the outboxes, publish the wills that are due,
@@ -214,6 +229,8 @@ pub enum Reply {
         /// Local subscriptions that matched, plus other shards it was sent to.
         destinations: u32,
     },
+    /// Bans in no order.
+    Bans(Vec<Ban>),
     /// One row for each listener.
     Listeners(Vec<ListenerRow>),
     /// Buckets in rising order.

@@ -69,6 +69,14 @@ impl Shard {
         let connection = self.clients.connections.get(id).expect("its packet is being handled");
         let mqtt = &self.profiles.of(connection.listener).mqtt;
         let v5 = connect.version == ProtocolVersion::V5;
+        let (now, peer) = (self.clients.now, connection.peer.ip());
+        let (client_id, username) = (connect.client_id, connect.username);
+        if self.banned.bans(client_id, username, peer, now.unix_ms / 1000)
+            || self.flapping.bans(client_id, now)
+        {
+            self.clients.metrics.inc(Counter::ClientBanned);
+            return Err(ReasonCode::Banned); // SEED-AUTH-19
+        }
         match mqtt.server_moved {
             ServerMoved::Off => {}
             ServerMoved::Temporary => return Err(ReasonCode::UseAnotherServer),

@@ -15,7 +15,7 @@ use crate::command::{
     SessionKind, SessionRow, SubscriptionCursor, SubscriptionRow, TickBucket,
 };
 use crate::connection::{Connection, State, flag};
-use crate::effect::ConnectionId;
+use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::sessions::{NO_CONNECTION, SessionSlot};
 use crate::shard::Shard;
@@ -33,6 +33,15 @@ pub(crate) struct Shutdown {
     next: u32,
     deadline_ms: u64,
     replied: bool,
+}
+
+/// The end of all clients of a listener.
+#[derive(Debug)]
+pub(crate) struct Eviction {
+    token: u64,
+    listener: ListenerId,
+    /// The next connection to be looked at.
+    next: u32,
 }
 
 fn seconds(n: u32) -> u64 {
@@ -76,7 +85,27 @@ impl Shard {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
             Request::AclReload(acl) => self.acl_reload(acl),
+            Request::BannedReplace(banned) => {
+                self.banned = banned;
+                Reply::Done
+            }
+            Request::FlappingBans => Reply::Bans(self.flapping.list(self.clients.now)),
+            Request::FlappingForgive { client_id } => {
+                if self.flapping.forgive(&client_id) {
+                    Reply::Done
+                } else {
+                    Reply::NotFound
+                }
+            }
             Request::ListenerCounts => Reply::Listeners(self.listeners.rows()),
+            Request::ListenerStop(listener) => {
+                self.listeners.set_stopped(listener, true);
+                return self.evictions.push(Eviction { token, listener, next: 0 });
+            }
+            Request::ListenerStart(listener) => {
+                self.listeners.set_stopped(listener, false);
+                Reply::Done
+            }
             Request::TickHistogram => Reply::TickHistogram(self.tick_buckets()),
             Request::Shutdown { reason, grace_ms } => {
                 return self.begin_shutdown(token, reason, grace_ms);
@@ -318,6 +347,28 @@ impl Shard {
         let more = shutdown.next < self.clients.connections.slots();
         // A slice per tick, without waiting, then until the last one has gone or the time is up.
         Some(if more { self.clients.now.mono_ms } else { shutdown.deadline_ms })
+    }
+
+    /// Ends the next clients of listeners that were stopped; answers when the last one has been.
+    pub(crate) fn continue_evictions(&mut self) {
+        for mut eviction in std::mem::take(&mut self.evictions) {
+            let slots = self.clients.connections.slots();
+            let end = eviction.next.saturating_add(SHUTDOWN_SLICE).min(slots);
+            for index in eviction.next..end {
+                if let Some(connection) = self.clients.connections.at(index)
+                    && connection.listener == eviction.listener
+                {
+                    let id = ConnectionId { index, generation: connection.generation };
+                    self.end_connection(id, End::ListenerStopped);
+                }
+            }
+            eviction.next = end;
+            if end < slots {
+                self.evictions.push(eviction);
+            } else {
+                self.reply(eviction.token, Reply::Done);
+            }
+        }
     }
 
     /// Ends the next connections of a shard that shuts down, and answers when none is left or the time is up.

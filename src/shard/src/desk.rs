@@ -35,6 +35,7 @@ impl Desk {
             mesh,
             metrics: Arc::new(ShardMetrics::default()),
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
+            banned: Arc::default(),
             listeners,
             replies: crossbeam_channel::bounded(64).0,
             seed: 7,

@@ -110,6 +110,9 @@ impl Shard {
         self.clients.effects.push(Effect::StartReceive(id));
         if self.shutdown.is_some() {
             self.end_connection(id, End::ConnectRefused(ReasonCode::ServerShuttingDown));
+        } else if self.listeners.is_stopped(listener) {
+            // It was on its way when its listener was stopped.
+            self.end_connection(id, End::ListenerStopped);
         } else {
             self.handle_packets(id, &bytes);
         }

@@ -45,6 +45,8 @@ pub(crate) enum End {
     TakenOver { session_goes_on: bool },
     /// An administrator ended it.
     Kicked,
+    /// Its listener was stopped (SEED-LSN-19).
+    ListenerStopped,
     /// The broker stops.
     Shutdown(ReasonCode),
 }
@@ -60,6 +62,7 @@ impl End {
             Self::ProtocolError(ReasonCode::PacketTooLarge) => "packet_too_large",
             Self::ProtocolError(_) => "protocol_error",
             Self::NotConnect => "not_connect",
+            Self::ConnectRefused(ReasonCode::Banned) => "banned",
             Self::ConnectRefused(_) => "connect_refused",
             Self::AccessDenied => "access_denied",
             Self::LayerRefused(name) => name,
@@ -69,6 +72,7 @@ impl End {
             Self::SendTimeout => "send_timeout",
             Self::TakenOver { .. } => "conflict",
             Self::Kicked => "kicked",
+            Self::ListenerStopped => "listener_stopped",
             Self::Shutdown(_) => "shutdown",
         }
     }
@@ -79,10 +83,15 @@ impl End {
             Self::ProtocolError(reason) | Self::Shutdown(reason) => Some(reason),
             Self::KeepaliveTimeout => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver), // MQTT-3.1.4-3
-            Self::Kicked => Some(ReasonCode::AdministrativeAction),
+            Self::Kicked | Self::ListenerStopped => Some(ReasonCode::AdministrativeAction),
             Self::PartialPacket => Some(ReasonCode::MalformedPacket),
             _ => None,
         }
+    }
+
+    /// Whether it was the client's doing: what flapping is about.
+    fn is_by_client(self) -> bool {
+        !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
     }
 
     fn close_mode(self) -> CloseMode {
@@ -154,6 +163,11 @@ impl Shard {
         self.listeners.count_end(listener, end.name());
         if was_connected && session != NO_SESSION {
             self.clients.metrics.inc(Counter::ClientDisconnected);
+            if self.flapping.is_on() && end.is_by_client() {
+                let session = self.clients.sessions.session(session);
+                let client_id = &session.expect("a connection's session exists").client_id;
+                self.flapping.disconnected(client_id, self.clients.now);
+            }
             self.leave_session(SessionId(session), end);
         }
     }

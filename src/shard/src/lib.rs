@@ -11,6 +11,7 @@
 //! window; everything a connection can make grow (outbox, stash, window, queue, pending SUBACKs) has a limit.
 #![forbid(unsafe_code)]
 
+mod banned;
 mod chunked;
 mod clients;
 pub mod command;
@@ -45,6 +46,7 @@ mod timers;
 mod transport;
 mod wheel;
 
+pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
 pub use effect::{
     CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,

@@ -44,6 +44,7 @@ impl ListenerClients {
 pub(crate) struct Listeners {
     clients: Arc<[ListenerClients]>,
     here: Vec<u32>,
+    stopped: Vec<bool>,
     ended: Vec<BTreeMap<&'static str, u64>>,
 }
 
@@ -51,11 +52,25 @@ impl Listeners {
     pub fn new(clients: Arc<[ListenerClients]>) -> Self {
         let here = vec![0; clients.len()];
         let ended = clients.iter().map(|_| BTreeMap::new()).collect();
-        Self { clients, here, ended }
+        let stopped = vec![false; clients.len()];
+        Self { clients, here, stopped, ended }
+    }
+
+    /// A listener is stopped, or started again.
+    pub fn set_stopped(&mut self, listener: ListenerId, is_stopped: bool) {
+        self.stopped[usize::from(listener.0)] = is_stopped;
+    }
+
+    /// Whether a listener is stopped.
+    pub fn is_stopped(&self, listener: ListenerId) -> bool {
+        self.stopped[usize::from(listener.0)]
     }
 
     /// A connection came; the reason if it may not stay.
     pub fn enter(&mut self, listener: ListenerId, now_ms: u64) -> Result<(), &'static str> {
+        if self.is_stopped(listener) {
+            return Err("listener_stopped");
+        }
         let clients = &self.clients[usize::from(listener.0)];
         if clients.rate.as_ref().is_some_and(|rate| !rate.take(now_ms)) {
             return Err("max_conn_rate"); // SEED-LSN-22

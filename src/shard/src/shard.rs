@@ -15,10 +15,11 @@ use session::{Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::banned::{BannedList, Flapping};
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
-use crate::control::Shutdown;
+use crate::control::{Eviction, Shutdown};
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
 use crate::keepers::Keepers;
@@ -50,6 +51,8 @@ pub struct ShardSetup {
     pub metrics: Arc<ShardMetrics>,
     /// The rules of access.
     pub acl: Arc<Acl>,
+    /// Who may not connect.
+    pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
     /// Where replies to commands go; never full, see `command`.
@@ -73,6 +76,8 @@ pub struct Shard {
     pub(crate) retained: RetainedIndex<Arc<Message>>,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
+    pub(crate) banned: Arc<BannedList>,
+    pub(crate) flapping: Flapping,
     pub(crate) listeners: Listeners,
     pub(crate) handovers: HandOvers,
     /// Of connections whose CONNECT has not come, those that have a certificate which names them.
@@ -101,6 +106,7 @@ pub struct Shard {
     pub(crate) inbox_left: bool,
     /// When the sends and stashes were last looked at for being overdue.
     pub(crate) swept_ms: u64,
+    pub(crate) evictions: Vec<Eviction>,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) tick_histogram: metrics::Histogram,
     /// Used again from message to message.
@@ -124,7 +130,8 @@ impl Shard {
     /// A shard without clients.
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
-        let ShardSetup { id, settings, mesh, metrics, acl, listeners, replies, seed, now } = setup;
+        let ShardSetup { id, settings, mesh, metrics, acl, banned, listeners, replies, seed, now } =
+            setup;
         let settings = Rc::new(Settings::clone(&settings));
         let shards = mesh.shards();
         let limits = DecodeLimits {
@@ -161,6 +168,8 @@ impl Shard {
             retained: RetainedIndex::new(),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
+            banned,
+            flapping: Flapping::new(settings.flapping.clone()),
             listeners: Listeners::new(listeners),
             handovers: HandOvers::default(),
             names: HashMap::new(),
@@ -180,6 +189,7 @@ impl Shard {
             rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
+            evictions: Vec::new(),
             shutdown: None,
             tick_histogram: metrics::Histogram::new(),
             scratch: Scratch::default(),
@@ -215,6 +225,7 @@ impl Shard {
             self.clients.effects.push(Effect::Doorbell(to));
         }
         self.count_mesh();
+        self.continue_evictions();
         self.continue_shutdown();
     }
 
@@ -239,9 +250,12 @@ impl Shard {
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let now = self.clients.now.mono_ms;
+        // A slice of them per tick, without waiting.
+        let evicts = (!self.evictions.is_empty()).then_some(now);
         let blocked = self.mesh.has_blocked().then_some(now + BLOCKED_RETRY_MS);
         [
             blocked,
+            evicts,
             self.clients.connection_timers.next_ms(),
             self.clients.session_timers.next_ms(),
             self.rests.first().map(|&(until_ms, _)| until_ms),

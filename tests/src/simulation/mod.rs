@@ -125,6 +125,7 @@ impl World {
                 mesh,
                 metrics: metrics.clone(),
                 acl: acl.clone(),
+                banned: Arc::default(),
                 listeners: listeners.clone(),
                 replies: sender,
                 seed,

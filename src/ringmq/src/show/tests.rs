@@ -94,6 +94,7 @@ fn listener_lines() {
         listener: "mqtt:tcp:1883".to_owned(),
         name: "external".to_owned(),
         address: "0.0.0.0:1883".to_owned(),
+        running: true,
         acceptors: 2,
         max_clients: 1_000_000,
         current_clients: 1,

@@ -1,0 +1,286 @@
+//! The list of who may not connect, kept in the data folder (SEED-AUTH-19).
+//!
+//! The file `banned.json` holds a ban a line. It is written whole beside the old one and put in its place, so that a crash
+//! leaves one or the other.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use displaydoc::Display;
+use serde::{Deserialize, Serialize};
+use shard::{Ban, BannedList, BannedWho};
+use thiserror::Error;
+
+/// Name of the file in the data folder.
+const FILE: &str = "banned.json";
+
+/// Most bans: each change writes the file, and each shard looks them up.
+pub const BANS_MAX: usize = 10_000;
+
+/// Longest name and reason of a ban in bytes.
+const TEXT_MAX: usize = 65_535;
+
+/// Why the list could not be read or changed.
+#[derive(Debug, Display, Error)]
+pub enum BannedError {
+    /// cannot read the list of bans {0}: {1}
+    Read(PathBuf, io::Error),
+    /// {0}:{1}: this line is no ban: {2}; repair or remove it
+    Line(PathBuf, usize, String),
+    /// cannot write the list of bans {0}: {1}
+    Write(PathBuf, io::Error),
+    /// there are 10000 bans already, which is the most; delete some, or ban addresses in the firewall
+    Full,
+    /// {0:?} is no address
+    Address(String),
+    /// the name of who is banned is empty, or it or the reason is longer than 65535 bytes
+    Text,
+}
+
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    kind: Kind,
+    who: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    by: String,
+    #[serde(default)]
+    at: u64,
+    #[serde(default)]
+    until: Option<u64>,
+}
+
+/// What of a client a ban is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    ClientId,
+    Username,
+    PeerHost,
+}
+
+/// Reads who a ban is about: `clientid`, `username` or `peerhost`, and the name.
+///
+/// # Errors
+/// [`BannedError`] if it is nobody.
+pub fn who(kind: &str, name: &str) -> Result<BannedWho, BannedError> {
+    if name.is_empty() || name.len() > TEXT_MAX {
+        return Err(BannedError::Text);
+    }
+    Ok(match kind {
+        "clientid" => BannedWho::ClientId(name.to_owned()),
+        "username" => BannedWho::Username(name.to_owned()),
+        _ => {
+            let address: Result<IpAddr, _> = name.parse();
+            let address = address.map_err(|_| BannedError::Address(name.to_owned()))?;
+            BannedWho::PeerHost(address.to_canonical())
+        }
+    })
+}
+
+fn to_line(ban: &Ban) -> Line {
+    let (kind, who) = match &ban.who {
+        BannedWho::ClientId(name) => (Kind::ClientId, name.clone()),
+        BannedWho::Username(name) => (Kind::Username, name.clone()),
+        BannedWho::PeerHost(host) => (Kind::PeerHost, host.to_string()),
+    };
+    let Ban { reason, by, at_unix_s: at, until_unix_s: until, .. } = ban.clone();
+    Line { kind, who, reason, by, at, until }
+}
+
+fn from_line(text: &str) -> Result<Ban, String> {
+    let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let kind = match line.kind {
+        Kind::ClientId => "clientid",
+        Kind::Username => "username",
+        Kind::PeerHost => "peerhost",
+    };
+    let who = who(kind, &line.who).map_err(|error| error.to_string())?;
+    let Line { reason, by, at, until, .. } = line;
+    Ok(Ban { who, reason, by, at_unix_s: at, until_unix_s: until })
+}
+
+/// The list and its file.
+#[derive(Debug)]
+pub(crate) struct BannedStore {
+    path: PathBuf,
+    bans: Mutex<Vec<Ban>>,
+}
+
+impl BannedStore {
+    /// Reads the list of a data folder; there need be none.
+    pub fn load(folder: &Path) -> Result<BannedStore, BannedError> {
+        let path = folder.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(BannedError::Read(path, error)),
+        };
+        let mut bans = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let ban =
+                from_line(line).map_err(|why| BannedError::Line(path.clone(), number + 1, why))?;
+            bans.push(ban);
+        }
+        if bans.len() > BANS_MAX {
+            return Err(BannedError::Full);
+        }
+        Ok(BannedStore { path, bans: Mutex::new(bans) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Ban>> {
+        self.bans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bans in the form the shards look them up in.
+    pub fn snapshot(&self) -> Arc<BannedList> {
+        Arc::new(BannedList::new(self.lock().iter()))
+    }
+
+    /// The bans in force.
+    pub fn list(&self, now_unix_s: u64) -> Vec<Ban> {
+        self.lock().iter().filter(|ban| in_force(ban, now_unix_s)).cloned().collect()
+    }
+
+    /// Adds a ban, or replaces that of the same client. Kept when it returns.
+    pub fn add(&self, ban: Ban) -> Result<(), BannedError> {
+        if ban.reason.len() > TEXT_MAX || ban.by.len() > TEXT_MAX {
+            return Err(BannedError::Text);
+        }
+        let mut bans = self.lock();
+        let mut changed = bans.clone();
+        changed.retain(|old| old.who != ban.who && in_force(old, ban.at_unix_s));
+        if changed.len() >= BANS_MAX {
+            return Err(BannedError::Full);
+        }
+        changed.push(ban);
+        self.write(&changed)?;
+        *bans = changed;
+        Ok(())
+    }
+
+    /// Deletes a ban; false if there was none.
+    pub fn delete(&self, who: &BannedWho) -> Result<bool, BannedError> {
+        let mut bans = self.lock();
+        let changed: Vec<Ban> = bans.iter().filter(|ban| ban.who != *who).cloned().collect();
+        if changed.len() == bans.len() {
+            return Ok(false);
+        }
+        self.write(&changed)?;
+        *bans = changed;
+        Ok(true)
+    }
+
+    fn write(&self, bans: &[Ban]) -> Result<(), BannedError> {
+        let beside = self.path.with_extension("json.new");
+        let written = (|| {
+            let mut text = Vec::new();
+            for ban in bans {
+                serde_json::to_writer(&mut text, &to_line(ban))?;
+                text.push(b'\n');
+            }
+            let mut file = File::create(&beside)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&beside, &self.path)?;
+            // The new name is in force for certain only when the folder is on the disk too.
+            self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        })();
+        written.map_err(|error: io::Error| BannedError::Write(self.path.clone(), error))
+    }
+}
+
+fn in_force(ban: &Ban, now_unix_s: u64) -> bool {
+    ban.until_unix_s.is_none_or(|until| now_unix_s < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path =
+                std::env::temp_dir().join(format!("ringmq-banned-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn ban(kind: &str, name: &str, until_unix_s: Option<u64>) -> Ban {
+        let who = who(kind, name).unwrap();
+        Ban { who, reason: "why\n\"so\"".into(), by: "me".into(), at_unix_s: 100, until_unix_s }
+    }
+
+    #[test]
+    fn bans_are_kept_in_the_folder() {
+        let folder = Folder::new("kept");
+        let store = BannedStore::load(&folder.0).unwrap();
+        let bans = [
+            ban("clientid", "c\u{0} d", None),
+            ban("username", "u", Some(500)),
+            ban("peerhost", "::ffff:10.0.0.1", Some(900)),
+        ];
+        for ban in &bans {
+            store.add(ban.clone()).unwrap();
+        }
+        store.add(bans[1].clone()).unwrap();
+        let again = BannedStore::load(&folder.0).unwrap();
+        assert_eq!(again.list(100), [bans[0].clone(), bans[2].clone(), bans[1].clone()]);
+        assert_eq!(again.list(500).len(), 2, "one has ended");
+        assert!(again.delete(&bans[0].who).unwrap() && !again.delete(&bans[0].who).unwrap());
+        assert_eq!(BannedStore::load(&folder.0).unwrap().list(100).len(), 2);
+        assert!(!folder.0.join("banned.json.new").exists());
+        let later = Ban { at_unix_s: 600, ..ban("clientid", "x", None) };
+        again.add(later).unwrap();
+        let text = fs::read_to_string(folder.0.join(FILE)).unwrap();
+        assert_eq!(text.lines().count(), 2, "who has ended is dropped at the next change");
+    }
+
+    #[test]
+    fn a_broken_file_is_told_with_its_line() {
+        let folder = Folder::new("broken");
+        let path = folder.0.join(FILE);
+        let good = "{\"kind\":\"clientid\",\"who\":\"c\"}";
+        for (line, why) in [
+            ("nonsense", "expected"),
+            ("{\"kind\":\"peerhost\",\"who\":\"host\"}", "\"host\" is no address"),
+            ("{\"kind\":\"clientid\",\"who\":\"\"}", "is empty"),
+        ] {
+            fs::write(&path, format!("{good}\n{line}\n")).unwrap();
+            let error = BannedStore::load(&folder.0).unwrap_err().to_string();
+            let start = format!("{}:2: this line is no ban: ", path.display());
+            assert!(error.starts_with(&start) && error.contains(why), "{error}");
+        }
+        let store = BannedStore { path: folder.0.join("none/x"), bans: Mutex::default() };
+        assert!(matches!(store.add(ban("clientid", "c", None)), Err(BannedError::Write(..))));
+        assert!(store.list(0).is_empty(), "what could not be kept is not in force");
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let folder = Folder::new("bounded");
+        let many = (0..BANS_MAX).map(|n| ban("clientid", &n.to_string(), None)).collect();
+        let store = BannedStore { path: folder.0.join(FILE), bans: Mutex::new(many) };
+        assert!(matches!(store.add(ban("clientid", "more", None)), Err(BannedError::Full)));
+        store.add(ban("clientid", "7", Some(1000))).unwrap();
+        assert_eq!(BannedStore::load(&folder.0).unwrap().list(0).len(), BANS_MAX);
+    }
+}
