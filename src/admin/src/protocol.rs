@@ -78,6 +78,8 @@ pub enum AdminRequest {
     ConfigShow,
     /// Reads the access rules again. No row.
     AclReload,
+    /// Reads the certificates of all listeners again.
+    ListenersReload,
     /// Connected clients: a [`ClientLine`] each.
     ClientsList,
     /// One [`ClientLine`].

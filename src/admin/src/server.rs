@@ -191,6 +191,7 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::BannedDel { kind, who } => Action::BannedDel(banned_who(&kind, &who)?),
         AdminRequest::ConfigShow => Action::Settings,
         AdminRequest::AclReload => Action::AclReload,
+        AdminRequest::ListenersReload => Action::CertificatesReload,
         AdminRequest::ClientsList => Action::List(Listing::Clients),
         AdminRequest::ClientsShow { client_id } => Action::ClientShow { client_id },
         AdminRequest::ClientsKick { client_id } => Action::ClientKick { client_id },

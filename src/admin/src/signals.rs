@@ -55,8 +55,14 @@ impl Signals {
 
 fn reload(node: &Arc<Node>) {
     let node = Arc::clone(node);
-    task::spawn_blocking(move || match node.perform(Action::AclReload) {
-        Ok(_) => log::info!("SIGHUP: the access rules are read again"),
-        Err(error) => log::error!("SIGHUP: the old access rules stay: {error}"),
+    task::spawn_blocking(move || {
+        match node.perform(Action::AclReload) {
+            Ok(_) => log::info!("SIGHUP: the access rules are read again"),
+            Err(error) => log::error!("SIGHUP: the old access rules stay: {error}"),
+        }
+        match node.perform(Action::CertificatesReload) {
+            Ok(_) => log::info!("SIGHUP: the certificates of the listeners are read again"),
+            Err(error) => log::error!("SIGHUP: {error}"),
+        }
     });
 }

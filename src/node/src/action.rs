@@ -88,6 +88,9 @@ pub enum Action {
     BannedAdd(Ban),
     /// Ends a ban. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
     BannedDel(BannedWho),
+    /// Reads the certificates of all listeners again; connections that come from now on get them. With a bad one all stays as it
+    /// is. Answer: [`ActionReply::Done`].
+    CertificatesReload,
     /// Reads the file of access rules again and gives it to every shard. Answer: [`ActionReply::Done`].
     AclReload,
 }

@@ -81,6 +81,7 @@ pub(crate) struct Booted {
     pub replies: Receiver<(u64, Reply)>,
     pub stats: Stats,
     pub threads: Vec<ShardThread>,
+    pub filters: Arc<FilterTable>,
     pub banned: BannedStore,
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
-        filters,
+        filters: Arc::clone(&filters),
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
@@ -156,6 +157,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         replies,
         stats: Stats::new(metrics, counters),
         threads,
+        filters,
         banned,
     })
 }

@@ -8,7 +8,7 @@ use config::Settings;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use displaydoc::Display;
 use mqtt::ReasonCode;
-use reactor::ShardThread;
+use reactor::{FilterTable, ShardThread};
 use ring::ShardId;
 use shard::command::{Reply, Request};
 use shard::{Ban, BannedWho};
@@ -20,6 +20,7 @@ use crate::action::{
 };
 use crate::banned::{BannedError, BannedStore};
 use crate::boot::{self, Booted, NodeError};
+use crate::filters::{self, FilterSetupError};
 use crate::links::{LinkError, Links};
 use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
@@ -50,6 +51,8 @@ pub enum ActionError {
     Link(#[from] LinkError),
     /// {0}
     Acl(#[from] AclFileError),
+    /// {0}; every listener keeps the certificate it has
+    Filter(#[from] FilterSetupError),
     /// {0}
     Listener(#[from] ListenerActionError),
     /// {0}
@@ -63,6 +66,7 @@ pub struct Node {
     stats: Arc<Stats>,
     probe_line: String,
     listeners: NodeListeners,
+    filters: Arc<FilterTable>,
     banned: BannedStore,
     /// Held by who changes the bans until all shards know, so that none gets an older list after a newer one.
     bans_change: Mutex<()>,
@@ -97,6 +101,7 @@ impl Node {
             stats,
             threads,
             banned,
+            filters,
         } = booted;
         let (links, stats) = (Arc::new(links), Arc::new(stats));
         let keeper = (Arc::clone(&links), Arc::clone(&stats));
@@ -111,6 +116,7 @@ impl Node {
             stats,
             probe_line,
             listeners,
+            filters,
             banned,
             bans_change: Mutex::new(()),
             connection_slots,
@@ -185,6 +191,10 @@ impl Node {
                 ActionReply::Done
             }
             Action::BannedDel(who) => self.end_ban(&who)?,
+            Action::CertificatesReload => {
+                filters::set(filters::load(&self.settings)?, &self.filters);
+                ActionReply::Done
+            }
             Action::AclReload => {
                 let acl = Arc::new(acl::load(&self.settings)?);
                 self.links.ask_all(&Request::AclReload(acl), COMMAND_TIMEOUT)?;

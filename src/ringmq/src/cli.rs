@@ -256,6 +256,8 @@ pub enum Listeners {
     /// Stop a listener and start it again: its clients are disconnected.
     #[command(after_help = "Example:\n  ringmq listeners restart tcp 127.0.0.1:11883")]
     Restart(ListenerArgs),
+    /// Read the certificates of all listeners again: connections that come from now on get them.
+    Reload,
 }
 
 /// Names a listener.

@@ -105,12 +105,13 @@ pub fn listeners(folder: &DataFolder, output: Output) -> Result<(), ClientError>
     rows(folder, &AdminRequest::Listeners, Form::Listener, output)
 }
 
-/// `listeners start|stop|restart` (SEED-CLI-46, SEED-CLI-47)
+/// `listeners start|stop|restart|reload` (SEED-CLI-46, SEED-CLI-47)
 pub fn listener(folder: &DataFolder, command: Listeners) -> Result<(), ClientError> {
     let (verb, ListenerArgs { protocol, listener }) = match command {
         Listeners::Start(listener) => ("start", listener),
         Listeners::Stop(listener) => ("stop", listener),
         Listeners::Restart(listener) => ("restart", listener),
+        Listeners::Reload => return done(folder, &AdminRequest::ListenersReload),
     };
     let which = format!("mqtt:{protocol} listener on {listener}");
     let name = listener;
