@@ -1,13 +1,17 @@
 //! The command line.
 
+use crate::cases::{Case, Rate};
 use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
 use crate::million::MillionArgs;
-use crate::plan::{Load, Shape};
+use crate::names::PREFIX_LEN_MAX;
+use crate::plan::{Counts, Load, Plan, Shape};
 use crate::run::Course;
+use crate::sources;
+pub use crate::sources::parse as parse_sources;
 use crate::wire::{STAMP_LEN, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,8 +56,10 @@ pub enum Scenario {
     /// N publishers with a subscriber each
     Pairs,
     /// One publisher, N subscribers
+    #[value(alias = "fan-out")]
     Fanout,
     /// N publishers, one subscriber
+    #[value(alias = "fan-in")]
     Fanin,
     /// One publisher and one subscriber, flat out
     HotPair,
@@ -65,12 +71,44 @@ pub enum Scenario {
     Echo,
     /// A probe beside garbage, half packets, connect floods and slow readers
     Hostile,
+    /// 10,000 clients connect, 100 a second
+    #[value(name = "conn-tcp-10k-100")]
+    ConnTcp10k,
+    /// 1,000,000 clients connect, 5,000 a second
+    #[value(name = "conn-tcp-1M-5K")]
+    ConnTcp1M,
+    /// 1,000 publishers with a subscriber each, a message a second each
+    #[value(name = "p2p-1K-1K-1K-1K")]
+    P2p1K,
+    /// 50,000 publishers with a subscriber each, a message a second each
+    #[value(name = "p2p-50K-50K-50K-50K")]
+    P2p50K,
+    /// One publisher, a message a second, 1,000 subscribers
+    #[value(name = "fanout-1-1k-1-1K")]
+    Fanout1K,
+    /// 5 publishers, 50 messages a second each, 1,000 subscribers of all 5 topics
+    #[value(name = "fanout-5-1000-5-250K")]
+    Fanout250K,
+    /// 1,000 publishers, a message a second each, shared by 5 subscribers
+    #[value(name = "sharedsub-1K-5-1K-1K")]
+    Sharedsub1K,
+    /// 50,000 publishers, a message a second each, shared by 500 subscribers
+    #[value(name = "sharedsub-50K-500-50K-50K")]
+    Sharedsub50K,
+    /// 100,000 clients, 1% of them in pairs that send a message a second each
+    #[value(name = "p2p-idle-100K", alias = "p2p-idle")]
+    P2pIdle,
+    /// All clients are lost at once and come back; then each hears a message
+    Storm,
+    /// Clients connect, subscribe and leave again, at a rate
+    Churn,
 }
 
 /// Options of `scenario`.
 #[derive(Args)]
 pub struct ScenarioArgs {
     /// Which one
+    #[arg(ignore_case = true)]
     pub name: Scenario,
     /// Host of the broker
     #[arg(long, default_value = "127.0.0.1")]
@@ -78,28 +116,37 @@ pub struct ScenarioArgs {
     /// Port of the broker
     #[arg(short, long, default_value_t = 1883)]
     pub port: u16,
-    /// Protocol version
-    #[arg(short = 'V', long, default_value = "311", value_parser = ["31", "311", "5"])]
-    pub protocol: String,
-    /// Pairs, subscribers, publishers or clients [default by scenario]
-    #[arg(short = 'n', long)]
+    /// Protocol version [default: 311; sharedsub: 5]
+    #[arg(short = 'V', long, value_parser = ["31", "311", "5"])]
+    pub protocol: Option<String>,
+    /// Pairs, subscribers, publishers or clients; churn: clients at once [default by scenario]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub count: Option<u32>,
-    /// QoS of messages and subscriptions [default: 0; probe: 1]
+    /// Publishers of a fan-out, each with a topic of its own [default by scenario]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub publishers: Option<u32>,
+    /// Subscribers of a sharedsub [default by scenario]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub subscribers: Option<u32>,
+    /// Percent of the clients of p2p-idle that send or hear messages
+    #[arg(long)]
+    pub active: Option<f64>,
+    /// QoS of messages and subscriptions [default by scenario]
     #[arg(short, long, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: Option<u8>,
-    /// Messages per second of all publishers together; 0: flat out [default by scenario]
+    /// Messages (churn: clients) per second of all together; 0: flat out [default by scenario]
     #[arg(short, long)]
-    pub rate: Option<u64>,
-    /// Bytes of a payload
-    #[arg(short, long, default_value_t = 64)]
-    pub size: usize,
+    pub rate: Option<f64>,
+    /// Bytes of a payload [default: 64; cases of the suite: 16]
+    #[arg(short, long)]
+    pub size: Option<usize>,
     /// Flat out: messages of one publisher on their way; paced: unacknowledged ones [default by scenario]
     #[arg(short, long)]
     pub window: Option<u64>,
     /// Seconds measured [default: 10; connect-subscribe: 0]
     #[arg(short, long)]
     pub duration: Option<f64>,
-    /// Seconds of load before measuring [default: 2; idle: 0]
+    /// Seconds of load before measuring [default: 2; without messages: 0]
     #[arg(long)]
     pub warmup: Option<f64>,
     /// Seconds between the last SUBACK and the first message
@@ -111,24 +158,24 @@ pub struct ScenarioArgs {
     /// Generator threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
-    /// Pin the generator to these CPUs, as in 1 or 1,3
+    /// Pin the generator to these CPUs, as in 1 or 1,3: the first thread to the first, and so on
     #[arg(long, value_delimiter = ',')]
     pub cpu: Vec<usize>,
-    /// Poll instead of sleeping between messages
-    #[arg(long)]
-    pub spin: bool,
-    /// Source addresses, as in 127.0.1.1-127.0.1.60 or a list [default for a loopback host: 127.0.1.1-127.0.1.16]
+    /// Source addresses, as in 127.0.1.1-127.0.1.60 or a list [default for a loopback host: from 127.0.1.1 on, as many as the ports of the clients need, at least 16]
     #[arg(long)]
     pub ifaddr: Option<String>,
-    /// Clients opened per second; 0: as fast as possible
-    #[arg(long, default_value_t = 0)]
-    pub connect_rate: u64,
+    /// Clients opened per second; 0: as fast as possible [default by scenario]
+    #[arg(long)]
+    pub connect_rate: Option<u64>,
     /// Clients of a thread between connect and SUBACK
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_window: u32,
-    /// Longest wait, in seconds, for all clients to be ready
-    #[arg(long, default_value_t = 60.0)]
-    pub connect_timeout: f64,
+    /// Longest wait, in seconds, for all clients to be ready, or back [default: 60 and what the number of clients takes]
+    #[arg(long)]
+    pub connect_timeout: Option<f64>,
+    /// churn: seconds a client stays after its SUBACK
+    #[arg(long, default_value_t = 0.0)]
+    pub hold: f64,
     /// Keep alive of every client in seconds; 0: off
     #[arg(long, default_value_t = 300)]
     pub keep_alive: u16,
@@ -248,51 +295,7 @@ pub struct CompareArgs {
     pub markdown: Option<PathBuf>,
 }
 
-/// What a scenario's name stands for.
-struct Defaults {
-    shape: Shape,
-    count: u32,
-    qos: u8,
-    rate: u64,
-    window: u64,
-    warmup: f64,
-    duration: f64,
-}
-
 impl Scenario {
-    fn defaults(self) -> Defaults {
-        let base = Defaults {
-            shape: Shape::Pairs,
-            count: 1_000,
-            qos: 0,
-            rate: 20_000,
-            window: 100,
-            warmup: 2.0,
-            duration: 10.0,
-        };
-        match self {
-            Scenario::Idle => {
-                Defaults { shape: Shape::Idle, count: 15_000, rate: 0, warmup: 0.0, ..base }
-            }
-            Scenario::Pairs => base,
-            Scenario::Fanout => Defaults { shape: Shape::Fanout, rate: 50, ..base },
-            Scenario::Fanin => Defaults { shape: Shape::Fanin, rate: 0, window: 10, ..base },
-            Scenario::HotPair => Defaults { count: 1, rate: 0, window: 1_000, ..base },
-            Scenario::ConnectSubscribe => Defaults {
-                shape: Shape::Idle,
-                count: 15_000,
-                rate: 0,
-                warmup: 0.0,
-                duration: 0.0,
-                ..base
-            },
-            Scenario::Probe | Scenario::Hostile => {
-                Defaults { shape: Shape::Own, count: 1, qos: 1, rate: 100, ..base }
-            }
-            Scenario::Echo => Defaults { shape: Shape::Echo, ..base },
-        }
-    }
-
     /// The name as it is typed.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -300,71 +303,168 @@ impl Scenario {
 }
 
 impl ScenarioArgs {
-    /// The shape of the run and its number of pairs, subscribers, publishers or clients.
-    pub fn shape(&self) -> (Shape, u32) {
-        let defaults = self.name.defaults();
-        let is_relay = self.name == Scenario::Echo && self.relay;
-        (if is_relay { Shape::Relay } else { defaults.shape }, self.count.unwrap_or(defaults.count))
+    fn case(&self) -> Case {
+        self.name.case()
     }
 
-    /// How the load is applied.
-    pub fn load(&self) -> Result<Load, BenchError> {
-        let defaults = self.name.defaults();
-        let target = resolve(&self.host, self.port)?;
-        if !(STAMP_LEN..=PAYLOAD_MAX).contains(&self.size) {
-            let text = format!("--size is {STAMP_LEN} to {PAYLOAD_MAX} bytes, not {}", self.size);
-            return Err(BenchError::Option(text));
-        }
-        let window = self.window.unwrap_or(defaults.window);
-        if !(1..=WINDOW_MAX).contains(&window) {
-            return Err(BenchError::Option(format!("--window is 1 to {WINDOW_MAX}, not {window}")));
-        }
-        if self.prefix.is_empty() || self.prefix.len() > 8 || self.prefix.contains(['+', '#', '/'])
+    /// Who takes part.
+    pub fn plan(&self) -> Result<Plan, BenchError> {
+        let case = self.case();
+        if self.prefix.is_empty()
+            || self.prefix.len() > PREFIX_LEN_MAX
+            || !self.prefix.chars().all(|c| c.is_ascii_graphic() && !"+#/".contains(c))
         {
-            return Err(BenchError::Option(
-                "--prefix is 1 to 8 characters without + # /".to_owned(),
-            ));
+            return Err(BenchError::Option(format!(
+                "--prefix is 1 to {PREFIX_LEN_MAX} ASCII characters without blanks and + # /"
+            )));
         }
         if self.relay && (self.name != Scenario::Echo || self.threads != 1) {
             return Err(BenchError::Option("--relay is for echo with one thread".to_owned()));
         }
-        let sources = match &self.ifaddr {
-            Some(text) => parse_sources(text)?,
-            None if target.ip().is_loopback() => parse_sources("127.0.1.1-127.0.1.16")?,
-            None => Vec::new(),
+        let shape = if self.relay { Shape::Relay } else { case.shape };
+        let count = self.count.unwrap_or(case.count);
+        self.refuse_unfit(shape, case.active)?;
+        let counts = match shape {
+            Shape::Connected | Shape::Idle | Shape::Churn => {
+                Counts { idle: count, ..Counts::default() }
+            }
+            Shape::Pairs | Shape::Relay => {
+                let pairs = self.active_pairs(count, case.active)?;
+                let idle = if case.active < 100.0 { count - 2 * pairs } else { 0 };
+                Counts { hearing: pairs, idle, publishers: pairs }
+            }
+            Shape::Fanout => {
+                let publishers = self.publishers.unwrap_or(case.others);
+                Counts { hearing: count, idle: 0, publishers }
+            }
+            Shape::Fanin => Counts { hearing: 1, idle: 0, publishers: count },
+            Shape::Shared => {
+                let hearing = self.subscribers.unwrap_or(case.others);
+                Counts { hearing, idle: 0, publishers: count }
+            }
+            Shape::Own | Shape::Echo => Counts { publishers: count, ..Counts::default() },
         };
+        Ok(Plan::new(shape, counts, &self.prefix, self.threads))
+    }
+
+    fn refuse_unfit(&self, shape: Shape, active: f64) -> Result<(), BenchError> {
+        let unfit = [
+            ("--publishers", self.publishers.is_some() && shape != Shape::Fanout),
+            ("--subscribers", self.subscribers.is_some() && shape != Shape::Shared),
+            ("--active", self.active.is_some() && active >= 100.0),
+            ("--hold", self.hold > 0.0 && shape != Shape::Churn),
+        ];
+        match unfit.iter().find(|(_, is_unfit)| *is_unfit) {
+            Some((option, _)) => {
+                Err(BenchError::Option(format!("{option} is not for {}", self.name.name())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The pairs among `count` clients, if only a part is active; else that many pairs.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a number that fits"
+    )]
+    fn active_pairs(&self, count: u32, default: f64) -> Result<u32, BenchError> {
+        if default >= 100.0 {
+            return Ok(count);
+        }
+        let active = self.active.unwrap_or(default);
+        if !(active > 0.0 && active <= 100.0) {
+            return Err(BenchError::Option(format!("--active is 0 to 100 percent, not {active}")));
+        }
+        let pairs = (f64::from(count) * active / 200.0).round() as u32;
+        match (count / 2).min(pairs.max(1)) {
+            0 => Err(BenchError::Option("--count is 2 at least".to_owned())),
+            pairs => Ok(pairs),
+        }
+    }
+
+    /// How the load is applied.
+    pub fn load(&self, plan: &Plan) -> Result<Load, BenchError> {
+        let case = self.case();
+        let target = resolve(&self.host, self.port)?;
+        let payload_len = self.size.unwrap_or(case.size);
+        if !(STAMP_LEN..=PAYLOAD_MAX).contains(&payload_len) {
+            let text = format!("--size is {STAMP_LEN} to {PAYLOAD_MAX} bytes, not {payload_len}");
+            return Err(BenchError::Option(text));
+        }
+        let window = self.window.unwrap_or(case.window);
+        if !(1..=WINDOW_MAX).contains(&window) {
+            return Err(BenchError::Option(format!("--window is 1 to {WINDOW_MAX}, not {window}")));
+        }
+        let rate = match (self.rate, case.rate) {
+            (Some(rate), _) | (None, Rate::All(rate)) => rate,
+            (None, Rate::Each(rate)) => rate * f64::from(plan.counts.publishers),
+        };
+        if !(rate == 0.0 || (0.001..=1e9).contains(&rate)) {
+            return Err(BenchError::Option(format!(
+                "--rate is 0 or 0.001 to 1000000000 per second, not {rate}"
+            )));
+        }
+        let clients = u64::from(plan.counts.clients());
+        let sources = match &self.ifaddr {
+            Some(text) => {
+                let sources = sources::parse(text)?;
+                sources::check(&sources)?;
+                sources
+            }
+            None => sources::default_for(target, self.connections(clients, rate)),
+        };
+        let connect_rate = self.connect_rate.unwrap_or(case.connect_rate);
+        let connect_timeout = self.connect_timeout.unwrap_or_else(|| {
+            let per_s = if connect_rate == 0 { 2_000 } else { connect_rate.min(2_000) };
+            (60 + clients / per_s * 2).min(86_400).try_into().map_or(86_400.0, |s: u32| s.into())
+        });
+        let version = self.protocol.as_deref().unwrap_or(case.version);
         Ok(Load {
             target,
             sources,
-            version: match self.protocol.as_str() {
+            version: match version {
                 "31" => Version::V3_1,
                 "5" => Version::V5,
                 _ => Version::V3_1_1,
             },
-            qos: self.qos.unwrap_or(defaults.qos),
-            rate: self.rate.unwrap_or(defaults.rate),
-            payload_len: self.size,
+            qos: self.qos.unwrap_or(case.qos),
+            rate,
+            payload_len,
             window,
-            connect_rate: self.connect_rate,
+            connect_rate,
             // The relay joins connections in the order they come.
-            connect_window: match self.relay {
-                true => 1,
-                false => usize::try_from(self.connect_window).unwrap_or(usize::MAX),
-            },
+            connect_window: if self.relay { 1 } else { self.connect_window },
             keep_alive_s: self.keep_alive,
-            threads: usize::try_from(self.threads).unwrap_or(1),
-            spin: self.spin,
-            connect_timeout: seconds("--connect-timeout", self.connect_timeout)?,
+            cpus: self.cpu.clone(),
+            connect_timeout: seconds("--connect-timeout", connect_timeout)?,
+            hold: seconds("--hold", self.hold)?,
         })
+    }
+
+    /// How many ports are in use at once: also those of connections that were closed within a minute.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be small and positive"
+    )]
+    fn connections(&self, clients: u64, rate: f64) -> u64 {
+        match self.name {
+            Scenario::Storm => clients * 2,
+            Scenario::Churn if rate == 0.0 => clients + 60 * 30_000,
+            Scenario::Churn => clients + 60 * rate as u64,
+            _ => clients,
+        }
     }
 
     /// The times of the run.
     pub fn course(&self) -> Result<Course, BenchError> {
-        let defaults = self.name.defaults();
+        let case = self.case();
         Ok(Course {
             settle: seconds("--settle", self.settle)?,
-            warmup: seconds("--warmup", self.warmup.unwrap_or(defaults.warmup))?,
-            duration: seconds("--duration", self.duration.unwrap_or(defaults.duration))?,
+            storm: self.name == Scenario::Storm,
+            warmup: seconds("--warmup", self.warmup.unwrap_or(case.warmup))?,
+            duration: seconds("--duration", self.duration.unwrap_or(case.duration))?,
             drain: seconds("--drain", self.drain)?,
             broker_pids: self.broker_pid.clone(),
             quiet: self.quiet,
@@ -394,23 +494,6 @@ pub fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, BenchError> {
         .ok_or_else(|| BenchError::NoAddress { host: host.to_owned() })
 }
 
-/// `a-b` and lists of both.
-pub fn parse_sources(text: &str) -> Result<Vec<Ipv4Addr>, BenchError> {
-    let bad =
-        || BenchError::Option(format!("--ifaddr takes A, A-B or a list of them, not {text:?}"));
-    let parse = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| bad());
-    let mut sources = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (u32::from(parse(first)?), u32::from(parse(last)?));
-        if last < first || last - first >= 65_536 {
-            return Err(bad());
-        }
-        sources.extend((first..=last).map(Ipv4Addr::from));
-    }
-    Ok(sources)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,12 +504,60 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn parse(words: &str) -> ScenarioArgs {
+        let words = ["ringmq-bench", "scenario"].into_iter().chain(words.split_whitespace());
+        match Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command {
+            Command::Scenario(args) => *args,
+            _ => panic!("a scenario"),
+        }
+    }
+
+    fn counts(words: &str) -> [u32; 3] {
+        let Counts { hearing, idle, publishers } = parse(words).plan().expect("valid").counts;
+        [hearing, idle, publishers]
+    }
+
     #[test]
-    fn sources_are_ranges_and_lists() {
-        let sources = parse_sources("127.0.1.254-127.0.2.1,127.0.0.9").expect("valid");
-        let text: Vec<String> = sources.iter().map(ToString::to_string).collect();
-        assert_eq!(text, ["127.0.1.254", "127.0.1.255", "127.0.2.0", "127.0.2.1", "127.0.0.9"]);
-        assert!(parse_sources("127.0.0.2-127.0.0.1").is_err());
-        assert!(parse_sources("x").is_err());
+    fn the_names_of_the_suite_stand_for_its_numbers() {
+        assert_eq!(counts("conn-tcp-10k-100"), [0, 10_000, 0]);
+        assert_eq!(counts("conn-tcp-1M-5K"), [0, 1_000_000, 0]);
+        assert_eq!(counts("P2P-1k-1k-1k-1k"), [1_000, 0, 1_000]);
+        assert_eq!(counts("p2p-50K-50K-50K-50K"), [50_000, 0, 50_000]);
+        assert_eq!(counts("fanout-1-1k-1-1K"), [1_000, 0, 1]);
+        assert_eq!(counts("fanout-5-1000-5-250K"), [1_000, 0, 5]);
+        assert_eq!(counts("sharedsub-1K-5-1K-1K"), [5, 0, 1_000]);
+        assert_eq!(counts("sharedsub-50K-500-50K-50K"), [500, 0, 50_000]);
+        assert_eq!(counts("p2p-idle-100K"), [500, 99_000, 500]);
+        assert_eq!(counts("fan-in"), counts("fanin"));
+        for (name, delivered) in [
+            ("p2p-1K-1K-1K-1K", 1_000.0),
+            ("p2p-50K-50K-50K-50K", 50_000.0),
+            ("fanout-1-1k-1-1K", 1_000.0),
+            ("fanout-5-1000-5-250K", 250_000.0),
+            ("sharedsub-1K-5-1K-1K", 1_000.0),
+            ("sharedsub-50K-500-50K-50K", 50_000.0),
+        ] {
+            let args = parse(name);
+            let plan = args.plan().expect("valid");
+            let load = args.load(&plan).expect("valid");
+            let fan = f64::from(u32::try_from(plan.fan).expect("small"));
+            assert_eq!((load.qos, load.payload_len, load.rate * fan), (1, 16, delivered), "{name}");
+        }
+    }
+
+    #[test]
+    fn cases_are_scaled_by_options() {
+        assert_eq!(counts("p2p-idle-100K -n 1000 --active 10"), [50, 900, 50]);
+        assert_eq!(counts("p2p-idle-100K -n 2"), [1, 0, 1]);
+        assert_eq!(counts("fanout -n 7 --publishers 3"), [7, 0, 3]);
+        assert_eq!(counts("sharedsub-1K-5-1K-1K -n 9 --subscribers 2"), [2, 0, 9]);
+        let args = parse("p2p-1K-1K-1K-1K -n 10");
+        assert!((args.load(&args.plan().expect("valid")).expect("valid").rate - 10.0).abs() < 1e-9);
+        for unfit in
+            ["pairs --publishers 3", "fanout --subscribers 3", "pairs --active 3", "idle --hold 1"]
+        {
+            assert!(parse(unfit).plan().is_err(), "{unfit}");
+        }
+        assert!(parse("p2p-idle-100K --active 0").plan().is_err());
     }
 }

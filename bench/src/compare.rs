@@ -20,7 +20,9 @@ struct Figure {
     scenarios: &'static [&'static str],
 }
 
-const MESSAGES: &[&str] = &["pairs", "fanout", "fanin", "hot-pair", "echo"];
+const MESSAGES: &[&str] = &["pairs", "fanout", "fanin", "hot-pair", "echo", "storm"];
+const CONNECTS: &[&str] = &["connect-subscribe", "churn", "conn-tcp-10k-100", "conn-tcp-1M-5K"];
+const IDLE: &[&str] = &["idle", "conn-tcp-10k-100", "conn-tcp-1M-5K"];
 const FIGURES: &[Figure] = &[
     Figure {
         name: "CPU us/delivery",
@@ -45,19 +47,21 @@ const FIGURES: &[Figure] = &[
     Figure {
         name: "CPU us/client",
         path: ["connect", "broker_cpu_us_per_client"],
-        scenarios: &["connect-subscribe"],
+        scenarios: CONNECTS,
     },
-    Figure {
-        name: "clients/s",
-        path: ["connect", "clients_per_s"],
-        scenarios: &["connect-subscribe"],
-    },
+    Figure { name: "clients/s", path: ["connect", "clients_per_s"], scenarios: CONNECTS },
     Figure {
         name: "RSS B/client",
         path: ["memory", "broker_rss_bytes_per_client"],
-        scenarios: &["idle"],
+        scenarios: IDLE,
     },
-    Figure { name: "idle CPU %", path: ["window", "broker_cpu_percent"], scenarios: &["idle"] },
+    Figure { name: "idle CPU %", path: ["window", "broker_cpu_percent"], scenarios: IDLE },
+    Figure { name: "storm s", path: ["storm", "seconds"], scenarios: &["storm"] },
+    Figure {
+        name: "storm CPU us/client",
+        path: ["storm", "broker_cpu_us_per_client"],
+        scenarios: &["storm"],
+    },
     Figure { name: "probe p99 ratio", path: ["probe", "p99_ratio"], scenarios: &["hostile"] },
     Figure {
         name: "RSS after",

@@ -35,7 +35,7 @@ pub enum BenchError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// {clients} clients need {needed} files, the limit is {limit}; raise `ulimit -n` or use fewer clients
+    /// {clients} attackers need {needed} files, the limit is {limit}; raise `ulimit -n` or use fewer clients
     Files {
         /// Clients of the run.
         clients: usize,

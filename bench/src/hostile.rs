@@ -1,19 +1,20 @@
 //! A well-behaved probe beside many connections that are not: is it disturbed, and does the broker's memory come back?
 
 use crate::cli::{HostileArgs, HostileKind, seconds};
+use crate::clients::Command;
 use crate::error::BenchError;
 use crate::plan::{Load, Plan};
 use crate::report::{self, float, round};
-use crate::run::{self, Course};
+use crate::run::{self, Course, Generator};
 use crate::sys::epoll::{Epoll, Event, Events};
 use crate::sys::process;
-use crate::sys::{self, now_ns};
+use crate::sys::{self, monotonic_ns};
 use crate::wire::{self, Stamp, Template, Version};
-use crate::worker::{Phase, Shared, Worker};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const GARBAGE_LEN_MAX: u64 = 512;
 const SLOW_RECEIVE_LEN: i32 = 4_096;
 /// Payload of one message of a slow reader.
 const SLOW_PAYLOAD_LEN: usize = 1_024;
+
+/// Descriptors of this process that are no attackers.
+const FILES_SPARE: u64 = 64;
 
 /// One hostile connection.
 struct Attack {
@@ -59,7 +63,6 @@ pub fn run(
     course: &Course,
     args: &HostileArgs,
 ) -> Result<Value, BenchError> {
-    run::check_files(plan.clients.len() + args.hostile_at_once)?;
     if args.hostile_kinds.is_empty() || args.hostile_at_once == 0 {
         return Err(BenchError::Option(
             "--hostile-kinds and --hostile-at-once may not be empty".into(),
@@ -68,65 +71,57 @@ pub fn run(
     let quiet = seconds("--quiet-time", args.quiet_time)?;
     let recovery = seconds("--recovery-time", args.recovery_time)?;
     let limit = seconds("--hostile-time", args.hostile_time)?;
-    let shared = Shared::new(plan, load.threads);
-    thread::scope(|scope| {
-        let mut handles = Vec::new();
-        for index in 0..load.threads {
-            let worker = Worker::new(&shared, index, plan, load)
-                .map_err(BenchError::io("cannot make an epoll instance"))?;
-            handles.push(scope.spawn(move || worker.run()));
-        }
-        let led = lead(plan, load, course, args, &shared, [quiet, limit, recovery]);
-        shared.enter(Phase::Stop);
-        let mut reports = Vec::new();
-        for handle in handles {
-            let report = handle.join().map_err(|_| BenchError::Thread)?;
-            reports.push(report.map_err(BenchError::io("cannot wait for events"))?);
-        }
-        let report = run::merge(reports);
-        let mut value = led?;
-        let p99 = |slot: usize| float(report.latency[slot].value_at_percentile(99.0));
-        value["machine"] = report::machine();
-        value["options"] = report::options(load, course);
-        value["probe_alone_us"] = report::latency(&report.latency[1]);
-        value["probe_attacked_us"] = report::latency(&report.latency[2]);
-        value["probe"] = json!({
-            "p99_ratio": if p99(1) > 0.0 { json!(round(p99(2) / p99(1), 3)) } else { Value::Null },
-            "sent": shared.sum(|c| &c.sent),
-            "delivered": shared.sum(|c| &c.delivered),
-            "failures": report.failures,
-        });
-        Ok(value)
-    })
+    let mut generator = Generator::start(plan, load, course)?;
+    check_files(args.hostile_at_once)?;
+    let led = lead(&mut generator, load, course, args, [quiet, limit, recovery]);
+    let shared = Arc::clone(&generator.shared);
+    let report = generator.stop();
+    let mut value = led?;
+    let p99 = |slot: usize| float(report.latency[slot].value_at_percentile(99.0));
+    value["machine"] = report::machine();
+    value["options"] = report::options(plan, load, course);
+    value["probe_alone_us"] = report::latency(&report.latency[1]);
+    value["probe_attacked_us"] = report::latency(&report.latency[2]);
+    value["probe"] = json!({
+        "p99_ratio": if p99(1) > 0.0 { json!(round(p99(2) / p99(1), 3)) } else { Value::Null },
+        "sent": shared.sum(|c| &c.sent),
+        "delivered": shared.sum(|c| &c.delivered),
+        "failures": shared.failures_by_text(),
+    });
+    Ok(value)
+}
+
+/// Checks that there are enough descriptors for the attackers, which have one each.
+fn check_files(clients: usize) -> Result<(), BenchError> {
+    let limit = sys::raise_file_limit().map_err(BenchError::io("cannot raise the file limit"))?;
+    let needed = u64::try_from(clients).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
+    if needed > limit { Err(BenchError::Files { clients, needed, limit }) } else { Ok(()) }
 }
 
 fn lead(
-    plan: &Plan,
+    generator: &mut Generator<'_>,
     load: &Load,
     course: &Course,
     args: &HostileArgs,
-    shared: &Shared,
     [quiet, limit, recovery]: [Duration; 3],
 ) -> Result<Value, BenchError> {
     let pids = &course.broker_pids;
-    let failed = || BenchError::NotReady {
-        ready: shared.sum(|c| &c.ready),
-        total: u64::try_from(plan.clients.len()).unwrap_or(u64::MAX),
-        reasons: "the probe could not connect".to_owned(),
-    };
-    run::await_ready(plan, load.connect_timeout, course.quiet, shared);
-    if shared.sum(|c| &c.failed) > 0 || shared.sum(|c| &c.ready) == 0 {
-        return Err(failed());
+    generator.connect();
+    let shared = Arc::clone(&generator.shared);
+    if shared.sum(|c| &c.failed) > 0 || generator.ready() == 0 {
+        let (ready, total) = (generator.ready(), 1.max(generator.ready()));
+        let reasons =
+            format!("the probe could not connect: {}", run::reasons(&shared.failures_by_text()));
+        return Err(BenchError::NotReady { ready, total, reasons });
     }
     thread::sleep(course.settle);
-    shared.start_ns.store(now_ns(), Relaxed);
-    shared.enter(Phase::Send);
+    generator.send();
     thread::sleep(course.warmup);
     let before = run::memory(pids)?;
     shared.slot.store(1, Relaxed);
     thread::sleep(quiet);
     shared.slot.store(2, Relaxed);
-    let begin = run::snapshot(shared, pids)?;
+    let begin = generator.snapshot()?;
     // The probe must not wait for the attacker's turn on a CPU they share.
     sys::be_nice().map_err(BenchError::io("cannot lower the attacker's priority"))?;
     let mut attackers =
@@ -134,10 +129,10 @@ fn lead(
     let peak = attackers
         .attack(limit, pids, course.quiet)
         .map_err(BenchError::io("cannot wait for events"))?;
-    let end = run::snapshot(shared, pids)?;
+    let end = generator.snapshot()?;
     let during = run::memory(pids)?;
     shared.slot.store(0, Relaxed);
-    shared.enter(Phase::Drain);
+    generator.tell(Command::Drain);
     thread::sleep(recovery);
     let after = run::memory(pids)?;
     let seconds = float(end.at_ns - begin.at_ns) / 1e9;
@@ -186,10 +181,10 @@ impl<'a> Attackers<'a> {
     /// memory that was seen.
     fn attack(&mut self, limit: Duration, pids: &[i32], quiet: bool) -> io::Result<u64> {
         let mut events = Events::new(1024);
-        let begin = now_ns();
+        let begin = monotonic_ns();
         let (mut said_ns, mut peak) = (begin, 0);
         loop {
-            let now = now_ns();
+            let now = monotonic_ns();
             let is_over = u128::from(now - begin) >= limit.as_nanos();
             if is_over || (self.opened >= self.args.hostile_count && self.open_count == 0) {
                 break;

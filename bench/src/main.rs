@@ -1,7 +1,9 @@
 //! Measures MQTT brokers: offered and delivered rates, latency from the intended send time, losses and duplicates, and
 //! the broker's CPU time and memory per message and per client.
 
+mod cases;
 mod cli;
+mod clients;
 mod compare;
 mod echo;
 mod emqtt;
@@ -9,17 +11,17 @@ mod engine;
 mod error;
 mod hostile;
 mod million;
+mod names;
 mod plan;
 mod report;
 mod run;
+mod sources;
 mod sys;
 mod wire;
-mod worker;
 
 use clap::Parser;
 use cli::{Cli, Command, Scenario, ScenarioArgs};
 use error::BenchError;
-use plan::Plan;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -67,24 +69,23 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn scenario(args: &ScenarioArgs) -> Result<(), BenchError> {
-    let load = args.load()?;
+    let plan = args.plan()?;
+    let load = args.load(&plan)?;
     let course = args.course()?;
     if !args.cpu.is_empty() {
         sys::pin(&args.cpu).map_err(|source| BenchError::Pin { cpus: args.cpu.clone(), source })?;
     }
     sys::sharpen_timers().map_err(BenchError::io("cannot set the timer slack"))?;
-    let (shape, count) = args.shape();
-    let plan = Plan::new(shape, count, &args.prefix, load.threads);
     let measured = if args.name == Scenario::Hostile {
         hostile::run(&plan, &load, &course, &args.hostile)?
     } else {
-        report::outcome(&run::run(&plan, &load, &course)?, &load, &course)
+        report::outcome(&run::run(&plan, &load, &course)?, &plan, &load, &course)
     };
     let mut value = json!({
         "label": args.label.clone().unwrap_or_else(|| args.name.name()),
         "scenario": args.name.name(),
         "broker": args.broker,
-        "count": count,
+        "count": args.count.unwrap_or(args.name.case().count),
     });
     if let (Value::Object(to), Value::Object(from)) = (&mut value, measured) {
         to.extend(from);

@@ -1,60 +1,83 @@
-//! What a scenario is made of: which clients there are, who subscribes to what, who publishes where.
+//! What a scenario is made of: which clients there are, who subscribes to what, who publishes where. Everything is
+//! computed from numbers, so that a million clients cost nothing here.
+//!
+//! Threads have their clients numbered from 0: first those that hear messages, then those that only are there, then the
+//! publishers. Of each kind thread k of n has the numbers k, k + n, k + 2n and so on: a pair shares its thread.
 
-use crate::wire::Version;
+use crate::names::Names;
+use crate::wire::{self, Version};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::ops::Range;
 use std::time::Duration;
-
-/// Length of every client id, so that memory per client compares.
-pub const CLIENT_ID_LEN: usize = 20;
-/// Length of every topic and filter.
-pub const TOPIC_LEN: usize = 24;
 
 /// The shape of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
-    /// N clients with one subscription each and no messages.
+    /// Clients without a subscription.
+    Connected,
+    /// Clients with one subscription each and no messages.
     Idle,
-    /// N publishers, each with a subscriber of its own.
+    /// Publishers, each with a subscriber of its own; beside them clients as in `Idle`.
     Pairs,
-    /// One publisher, N subscribers.
+    /// Subscribers that hear all publishers, each of which has a topic.
     Fanout,
-    /// N publishers, one subscriber.
+    /// Publishers to one topic, and one subscriber.
     Fanin,
-    /// N clients, each publishing to its own subscription.
+    /// Publishers with a topic each; subscribers that share all topics.
+    Shared,
+    /// Clients that publish to their own subscription.
     Own,
-    /// N bare connections to an echo server, without MQTT's handshake.
+    /// Clients that connect, subscribe and leave again.
+    Churn,
+    /// Bare connections to an echo server, without MQTT's handshake.
     Echo,
-    /// N pairs of bare connections to a relaying echo server.
+    /// Pairs of bare connections to a relaying echo server.
     Relay,
 }
 
-/// One client of a run.
-pub struct ClientPlan {
-    /// Client id.
-    pub id: String,
-    /// The filter it subscribes to once connected.
-    pub filter: Option<String>,
-    /// Number of the publisher it is, and the topic it publishes to.
-    pub publishes: Option<(u32, String)>,
-    /// The publishers whose messages it is to receive.
-    pub hears: Range<u32>,
-    /// The generator's thread that drives it.
-    pub thread: usize,
+/// What one client is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Hears messages.
+    Hears(u32),
+    /// Is there.
+    Idle(u32),
+    /// Is a publisher.
+    Publishes(u32),
+    /// Is a publisher that hears itself.
+    Both(u32),
+}
+
+/// How many there are of each.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Clients that hear messages and publish none.
+    pub hearing: u32,
+    /// Clients that only are there.
+    pub idle: u32,
+    /// Publishers.
+    pub publishers: u32,
+}
+
+impl Counts {
+    /// All clients.
+    pub fn clients(&self) -> u32 {
+        self.hearing + self.idle + self.publishers
+    }
 }
 
 /// A whole run.
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The shape.
     pub shape: Shape,
-    /// Every client, in the order they connect: subscribers before publishers.
-    pub clients: Vec<ClientPlan>,
-    /// Number of publishers.
-    pub publishers: u32,
+    /// Clients of all threads.
+    pub counts: Counts,
+    /// Threads.
+    pub threads: u32,
     /// Deliveries that one message leads to.
     pub fan: u64,
-    /// Every subscriber is driven by the thread of all its publishers.
-    pub is_local: bool,
+    /// Ids and topics.
+    pub names: Names,
 }
 
 /// How the load is applied.
@@ -68,8 +91,8 @@ pub struct Load {
     pub version: Version,
     /// QoS of subscriptions and messages.
     pub qos: u8,
-    /// Messages per second of all publishers together; 0: flat out within the window.
-    pub rate: u64,
+    /// Messages (churn: clients) per second of all threads together; 0: flat out within the window.
+    pub rate: f64,
     /// Bytes of a payload.
     pub payload_len: usize,
     /// Flat out: messages of one publisher that may be on their way. Paced: QoS 1/2 messages not yet acknowledged.
@@ -77,131 +100,175 @@ pub struct Load {
     /// Clients opened per second; 0: as fast as the window allows.
     pub connect_rate: u64,
     /// Clients of one thread that may be between connect and SUBACK.
-    pub connect_window: usize,
+    pub connect_window: u32,
     /// Keep alive of every client; PINGREQ are sent accordingly. 0: off.
     pub keep_alive_s: u16,
-    /// Generator threads.
-    pub threads: usize,
-    /// Poll instead of sleeping while messages are due.
-    pub spin: bool,
+    /// The CPUs of the threads, in turn; empty: the kernel chooses.
+    pub cpus: Vec<usize>,
     /// Longest time for all clients to get ready.
     pub connect_timeout: Duration,
+    /// Churn: how long a client stays.
+    pub hold: Duration,
 }
 
 impl Plan {
-    /// The plan of `shape` with `count` pairs, subscribers, publishers or clients on `threads` threads.
-    pub fn new(shape: Shape, count: u32, prefix: &str, threads: usize) -> Plan {
-        let name = |role: char, n: u32| numbered(&format!("{prefix}{role}"), n, CLIENT_ID_LEN);
-        let topic = |n: u32| numbered(&format!("{prefix}/"), n, TOPIC_LEN);
-        let thread = |n: u32| usize::try_from(n).expect("u32 fits") % threads;
-        let subscriber = |n: u32, filter: u32, hears: Range<u32>| ClientPlan {
-            id: name('s', n),
-            filter: Some(topic(filter)),
-            publishes: None,
-            hears,
-            thread: thread(n),
-        };
-        let publisher = |n: u32, to: u32| ClientPlan {
-            id: name('p', n),
-            filter: None,
-            publishes: Some((n, topic(to))),
-            hears: 0..0,
-            thread: thread(n),
-        };
-        let numbers = 0..count;
-        let (clients, publishers): (Vec<ClientPlan>, u32) = match shape {
-            Shape::Idle => (numbers.map(|n| subscriber(n, n, 0..0)).collect(), 0),
-            Shape::Pairs => (
-                numbers
-                    .clone()
-                    .map(|n| subscriber(n, n, n..n + 1))
-                    .chain(numbers.map(|n| publisher(n, n)))
-                    .collect(),
-                count,
-            ),
-            Shape::Fanout => {
-                (numbers.map(|n| subscriber(n, 0, 0..1)).chain([publisher(0, 0)]).collect(), 1)
-            }
-            Shape::Fanin => (
-                [subscriber(0, 0, 0..count)]
-                    .into_iter()
-                    .chain(numbers.map(|n| publisher(n, 0)))
-                    .collect(),
-                count,
-            ),
-            Shape::Own | Shape::Echo => (
-                numbers
-                    .map(|n| ClientPlan {
-                        filter: (shape == Shape::Own).then(|| topic(n)),
-                        hears: n..n + 1,
-                        ..publisher(n, n)
-                    })
-                    .collect(),
-                count,
-            ),
-            // The server joins connections two by two in the order they come.
-            Shape::Relay => (
-                numbers
-                    .flat_map(|n| {
-                        [publisher(n, n), ClientPlan { filter: None, ..subscriber(n, n, n..n + 1) }]
-                    })
-                    .collect(),
-                count,
-            ),
-        };
-        Plan {
-            shape,
-            clients,
-            publishers,
-            fan: if shape == Shape::Fanout { u64::from(count) } else { 1 },
-            is_local: threads == 1 || !matches!(shape, Shape::Fanout | Shape::Fanin),
+    /// A plan on `threads` threads.
+    pub fn new(shape: Shape, counts: Counts, prefix: &str, threads: u32) -> Plan {
+        let fan = if shape == Shape::Fanout { u64::from(counts.hearing) } else { 1 };
+        Plan { shape, counts, threads, fan, names: Names::new(prefix) }
+    }
+
+    /// Whether clients speak MQTT at all.
+    pub fn is_mqtt(&self) -> bool {
+        !matches!(self.shape, Shape::Echo | Shape::Relay)
+    }
+
+    /// Whether every subscriber is driven by the thread of all its publishers.
+    pub fn is_local(&self) -> bool {
+        self.threads == 1 || !matches!(self.shape, Shape::Fanout | Shape::Fanin | Shape::Shared)
+    }
+
+    /// Clients that are opened before the run begins.
+    pub fn opened_first(&self) -> u32 {
+        if self.shape == Shape::Churn { 0 } else { self.counts.clients() }
+    }
+
+    /// Topics that are published to.
+    pub fn topics(&self) -> u32 {
+        if self.shape == Shape::Fanin { 1 } else { self.counts.publishers }
+    }
+
+    /// Publishers that one client of this kind hears.
+    pub fn heard(&self) -> u32 {
+        match self.shape {
+            Shape::Fanout | Shape::Fanin => self.counts.publishers,
+            _ => 1,
         }
     }
-}
 
-/// `prefix` and `n` with as many leading zeros as make it `len` characters.
-fn numbered(prefix: &str, n: u32, len: usize) -> String {
-    format!("{prefix}{n:0width$}", width = len.saturating_sub(prefix.len()))
+    /// The clients of one thread.
+    pub fn on_thread(&self, thread: u32) -> Counts {
+        let share = |count: u32| (count + self.threads - 1 - thread) / self.threads;
+        Counts {
+            hearing: share(self.counts.hearing),
+            idle: share(self.counts.idle),
+            publishers: share(self.counts.publishers),
+        }
+    }
+
+    /// What client `local` of a thread is for.
+    pub fn role(&self, thread: u32, local: u32) -> Role {
+        let counts = self.on_thread(thread);
+        let number = |index: u32| index * self.threads + thread;
+        if local < counts.hearing {
+            return Role::Hears(number(local));
+        }
+        let local = local - counts.hearing;
+        if local < counts.idle {
+            return Role::Idle(number(local));
+        }
+        match self.shape {
+            Shape::Own | Shape::Echo => Role::Both(number(local - counts.idle)),
+            _ => Role::Publishes(number(local - counts.idle)),
+        }
+    }
+
+    /// The client of a thread that is opened in this place.
+    pub fn opened_at(&self, thread: u32, place: u32) -> u32 {
+        if self.shape == Shape::Relay {
+            // The server joins connections two by two in the order they come.
+            return place / 2
+                + if place.is_multiple_of(2) { self.on_thread(thread).hearing } else { 0 };
+        }
+        place
+    }
+
+    /// Appends the CONNECT of a client in `role`.
+    pub fn put_connect(&self, out: &mut Vec<u8>, load: &Load, role: Role) {
+        let (letter, number) = match role {
+            Role::Hears(number) => (b's', number),
+            Role::Idle(number) => (b'i', number),
+            Role::Publishes(number) | Role::Both(number) => (b'p', number),
+        };
+        let id = self.names.client_id(letter, u64::from(number));
+        wire::connect(out, load.version, id.as_str(), load.keep_alive_s);
+    }
+
+    /// Appends the SUBSCRIBE of a client in `role`; false: it has none.
+    pub fn put_subscribe(&self, out: &mut Vec<u8>, load: &Load, role: Role) -> bool {
+        let topic = |number: u32| self.names.topic(u64::from(number));
+        let one = |out: &mut Vec<u8>, number: u32| {
+            wire::subscribe(out, load.version, 1, topic(number).as_str(), load.qos);
+        };
+        match (role, self.shape) {
+            (_, Shape::Connected) | (Role::Publishes(_), _) => return false,
+            // Behind the topics of those that hear.
+            (Role::Idle(number), _) => one(out, self.counts.hearing + number),
+            (Role::Hears(_), Shape::Fanout | Shape::Fanin) => {
+                wire::subscribe_all(
+                    out,
+                    load.version,
+                    1,
+                    self.topics(),
+                    load.qos,
+                    |number, out| {
+                        wire::put_string(out, topic(number).as_str());
+                    },
+                );
+            }
+            (Role::Hears(_), Shape::Shared) => {
+                wire::subscribe_all(out, load.version, 1, 1, load.qos, |_, out| {
+                    self.names.put_shared_filter(out);
+                });
+            }
+            (Role::Hears(number) | Role::Both(number), _) => one(out, number),
+        }
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    const COUNTS: Counts = Counts { hearing: 9, idle: 4, publishers: 9 };
 
     #[test]
-    fn ids_and_topics_have_the_exact_length() {
-        for shape in [Shape::Idle, Shape::Pairs, Shape::Fanout, Shape::Fanin, Shape::Own] {
-            let plan = Plan::new(shape, 15, "bench", 2);
-            for client in &plan.clients {
-                assert_eq!(client.id.len(), 20);
-                let topics = client.filter.iter().chain(client.publishes.iter().map(|(_, t)| t));
-                assert!(topics.into_iter().all(|topic| topic.len() == 24));
+    fn every_client_has_one_place_on_one_thread() {
+        for threads in 1..=4 {
+            let plan = Plan::new(Shape::Pairs, COUNTS, "b", threads);
+            let mut seen = BTreeSet::new();
+            for thread in 0..threads {
+                for local in 0..plan.on_thread(thread).clients() {
+                    assert!(seen.insert(format!("{:?}", plan.role(thread, local))));
+                }
             }
-        }
-    }
-
-    #[test]
-    fn every_publisher_is_heard_fan_times() {
-        for shape in
-            [Shape::Pairs, Shape::Fanout, Shape::Fanin, Shape::Own, Shape::Echo, Shape::Relay]
-        {
-            let plan = Plan::new(shape, 9, "b", 3);
-            for publisher in 0..plan.publishers {
-                let heard = plan.clients.iter().filter(|c| c.hears.contains(&publisher)).count();
-                assert_eq!(u64::try_from(heard).expect("small"), plan.fan, "{shape:?}");
-            }
+            assert_eq!(seen.len(), 22);
         }
     }
 
     #[test]
     fn a_pair_shares_its_thread() {
-        let plan = Plan::new(Shape::Pairs, 10, "b", 3);
-        for client in &plan.clients[10..] {
-            let (number, _) = client.publishes.as_ref().expect("a publisher");
-            assert_eq!(
-                client.thread,
-                plan.clients[usize::try_from(*number).expect("small")].thread
-            );
+        let plan = Plan::new(Shape::Pairs, COUNTS, "b", 3);
+        for thread in 0..3 {
+            let counts = plan.on_thread(thread);
+            for pair in 0..counts.hearing {
+                let Role::Hears(subscriber) = plan.role(thread, pair) else { panic!("hears") };
+                let publisher = plan.role(thread, counts.hearing + counts.idle + pair);
+                assert_eq!(publisher, Role::Publishes(subscriber));
+            }
+        }
+    }
+
+    #[test]
+    fn a_relay_opens_every_publisher_before_its_subscriber() {
+        let counts = Counts { hearing: 5, idle: 0, publishers: 5 };
+        let plan = Plan::new(Shape::Relay, counts, "b", 1);
+        let order: Vec<Role> =
+            (0..10).map(|place| plan.role(0, plan.opened_at(0, place))).collect();
+        for (pair, roles) in (0..5).zip(order.chunks(2)) {
+            assert_eq!(roles, [Role::Publishes(pair), Role::Hears(pair)]);
         }
     }
 }

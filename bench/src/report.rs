@@ -1,8 +1,8 @@
 //! Turns an outcome into JSON, and JSON into lines for people: both say the same.
 
 use crate::error::BenchError;
-use crate::plan::Load;
-use crate::run::{Course, Outcome, Snapshot};
+use crate::plan::{Load, Plan, Shape};
+use crate::run::{Course, Outcome, Snapshot, Storm};
 use crate::sys::process;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ fn connect(outcome: &Outcome, has_broker: bool) -> Value {
         "ready": outcome.ready,
         "seconds": round(seconds, 3),
         "clients_per_s": ratio(clients, seconds, 0),
-        "latency_us": latency(&outcome.report.connect),
+        "latency_us": latency(&outcome.report.connect[0]),
     });
     if has_broker {
         let cpu_us = float(end.broker.cpu_ns - begin.broker.cpu_ns) / 1e3;
@@ -99,6 +99,7 @@ fn memory(outcome: &Outcome, has_broker: bool) -> Value {
     let clients = float(outcome.ready);
     let per_client = |from: u64, to: u64| ratio(float(to) - float(from), clients, 1);
     let mut value = json!({
+        "generator_rss_bytes_per_client": per_client(before.own_bytes, after.own_bytes),
         "kernel_both_ends_tcp_bytes_per_client":
             per_client(before.kernel.tcp_bytes, after.kernel.tcp_bytes),
         "kernel_both_ends_slab_bytes_per_client":
@@ -113,9 +114,55 @@ fn memory(outcome: &Outcome, has_broker: bool) -> Value {
     value
 }
 
+/// All clients were lost and came back.
+fn storm(storm: &Storm, latencies: &Histogram<u64>, has_broker: bool) -> Value {
+    let [begin, end] = &storm.window;
+    let seconds = float(storm.took_ns) / 1e9;
+    let back = float(storm.back);
+    let mut value = json!({
+        "lost_clients": storm.lost,
+        "back": storm.back,
+        "seconds": round(seconds, 3),
+        "clients_per_s": ratio(back, seconds, 0),
+        "failed_attempts": storm.failures,
+        "latency_us": latency(latencies),
+    });
+    if has_broker {
+        let cpu_us = float(end.broker.cpu_ns - begin.broker.cpu_ns) / 1e3;
+        value["broker_cpu_us_per_client"] = ratio(cpu_us, back, 2);
+    }
+    value
+}
+
+/// Clients that came and went in the window; the same names as in `connect` where it is the same.
+fn churn(outcome: &Outcome, has_broker: bool) -> Value {
+    let [begin, end] = &outcome.window;
+    let seconds = float(end.at_ns - begin.at_ns) / 1e9;
+    let [due, begun, through, failed] =
+        std::array::from_fn(|index| end.churn[index] - begin.churn[index]);
+    let mut value = json!({
+        "clients": begun,
+        "ready": through,
+        "due": due,
+        "failed": failed,
+        "seconds": round(seconds, 3),
+        "clients_per_s": ratio(float(through), seconds, 0),
+        "latency_us": latency(&outcome.report.latency[1]),
+    });
+    if has_broker {
+        let cpu_us = float(end.broker.cpu_ns - begin.broker.cpu_ns) / 1e3;
+        value["broker_cpu_us_per_client"] = ratio(cpu_us, float(through), 2);
+        value["broker_clients_per_core_s"] = ratio(float(through) * 1e6, cpu_us, 0);
+    }
+    value
+}
+
 /// The options of a run, for the record.
-pub fn options(load: &Load, course: &Course) -> Value {
+pub fn options(plan: &Plan, load: &Load, course: &Course) -> Value {
     json!({
+        "subscribers": plan.counts.hearing,
+        "publishers": plan.counts.publishers,
+        "idle_clients": plan.counts.idle,
         "target": load.target.to_string(),
         "version": format!("{:?}", load.version),
         "qos": load.qos,
@@ -125,25 +172,27 @@ pub fn options(load: &Load, course: &Course) -> Value {
         "connect_rate_per_s": load.connect_rate,
         "connect_window": load.connect_window,
         "keep_alive_s": load.keep_alive_s,
-        "threads": load.threads,
-        "spin": load.spin,
+        "threads": plan.threads,
+        "source_addresses": load.sources.len(),
         "warmup_s": course.warmup.as_secs_f64(),
         "duration_s": course.duration.as_secs_f64(),
     })
 }
 
 /// All of an outcome.
-pub fn outcome(outcome: &Outcome, load: &Load, course: &Course) -> Value {
+pub fn outcome(outcome: &Outcome, plan: &Plan, load: &Load, course: &Course) -> Value {
     let has_broker = !course.broker_pids.is_empty();
     let report = &outcome.report;
+    let is_churn = plan.shape == Shape::Churn;
     let heard_once = outcome.end.delivered.saturating_sub(report.duplicates);
-    json!({
+    let connects = if is_churn { churn(outcome, has_broker) } else { connect(outcome, has_broker) };
+    let mut value = json!({
         "machine": machine(),
-        "options": options(load, course),
-        "connect": connect(outcome, has_broker),
+        "options": options(plan, load, course),
+        "connect": connects,
         "memory": memory(outcome, has_broker),
         "window": window(&outcome.window[0], &outcome.window[1], has_broker),
-        "latency_us": latency(&report.latency[1]),
+        "latency_us": if is_churn { json!({ "count": 0 }) } else { latency(&report.latency[1]) },
         "totals": {
             "sent": outcome.end.sent,
             "expected": outcome.expected,
@@ -152,11 +201,15 @@ pub fn outcome(outcome: &Outcome, load: &Load, course: &Course) -> Value {
             "duplicates": report.duplicates,
             "reordered": report.reordered,
             "foreign": report.foreign,
-            "pings_sent": report.pings.0,
-            "pings_answered": report.pings.1,
+            "pings_sent": report.pings[0],
+            "pings_answered": report.pings[1],
         },
-        "failures": report.failures,
-    })
+        "failures": outcome.failures,
+    });
+    if let Some(found) = &outcome.storm {
+        value["storm"] = storm(found, &report.connect[1], has_broker);
+    }
+    value
 }
 
 /// Prints every leaf as `name = value`, one group a line.

@@ -138,7 +138,8 @@ fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
+/// Appends a string with its length.
+pub fn put_string(out: &mut Vec<u8>, text: &str) {
     let len = u16::try_from(text.len()).expect("names of this tool are short");
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -164,13 +165,27 @@ pub fn connect(out: &mut Vec<u8>, version: Version, client_id: &str, keep_alive_
 
 /// Appends a SUBSCRIBE of one filter.
 pub fn subscribe(out: &mut Vec<u8>, version: Version, packet_id: u16, filter: &str, qos: u8) {
-    let mut body = Vec::with_capacity(8 + filter.len());
+    subscribe_all(out, version, packet_id, 1, qos, |_, body| put_string(body, filter));
+}
+
+/// Appends a SUBSCRIBE of `count` filters, each put by `put_filter`.
+pub fn subscribe_all(
+    out: &mut Vec<u8>,
+    version: Version,
+    packet_id: u16,
+    count: u32,
+    qos: u8,
+    mut put_filter: impl FnMut(u32, &mut Vec<u8>),
+) {
+    let mut body = Vec::with_capacity(64);
     body.extend_from_slice(&packet_id.to_be_bytes());
     if version == Version::V5 {
         body.push(0);
     }
-    put_string(&mut body, filter);
-    body.push(qos);
+    for number in 0..count {
+        put_filter(number, &mut body);
+        body.push(qos);
+    }
     put_packet(out, 0x82, &body);
 }
 
@@ -188,6 +203,7 @@ pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// A PUBLISH of which only the packet id and the stamp change.
 pub struct Template {
     bytes: Vec<u8>,
+    topic_at: usize,
     packet_id_at: Option<usize>,
     payload_at: usize,
 }
@@ -211,6 +227,7 @@ impl Template {
         put_packet(&mut bytes, 0x30 | qos << 1, &body);
         let head = bytes.len() - body.len();
         Template {
+            topic_at: head + 2,
             packet_id_at: (qos > 0).then_some(head + packet_id_in_body),
             payload_at: head + payload_in_body,
             bytes,
@@ -226,6 +243,11 @@ impl Template {
             packet[at..at + 2].copy_from_slice(&packet_id.to_be_bytes());
         }
         stamp.write(&mut packet[self.payload_at..]);
+    }
+
+    /// From now on to another topic, which is as long.
+    pub fn set_topic(&mut self, topic: &str) {
+        self.bytes[self.topic_at..self.topic_at + topic.len()].copy_from_slice(topic.as_bytes());
     }
 
     /// Bytes of one message on the wire.
@@ -255,6 +277,17 @@ mod tests {
                 assert_eq!(Stamp::read(incoming.payload), Some(stamp));
             }
         }
+    }
+
+    #[test]
+    fn a_template_goes_to_another_topic_in_place() {
+        let mut template = Template::new(Version::V5, "a/1", 1, 200);
+        template.set_topic("a/2");
+        let (mut changed, mut made) = (Vec::new(), Vec::new());
+        let stamp = Stamp { publisher: 0, sequence: 0, intended_ns: 0 };
+        template.append(&mut changed, 7, &stamp);
+        Template::new(Version::V5, "a/2", 1, 200).append(&mut made, 7, &stamp);
+        assert_eq!(changed, made);
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl<A: Agent> Core for Engine<A> {
         let cause = match end {
             ReceiveEnd::PeerClosed => CloseCause::PeerClosed,
             ReceiveEnd::Failed(errno) => Net::cause(errno),
+            ReceiveEnd::Refused(_) => unreachable!("this side has no layers below MQTT"),
         };
         self.lost(id, cause);
     }

@@ -63,6 +63,7 @@ impl<C: Send + 'static> Fleet<C> {
                 build: Box::new(move || Engine::new(build(), clients, endpoint)),
                 listeners: Vec::new(),
                 table: Arc::clone(&table),
+                filters: Arc::default(),
                 commands,
                 waker,
                 settings: ReactorSettings::default(),

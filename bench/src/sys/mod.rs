@@ -10,15 +10,6 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::sync::OnceLock;
-use std::time::Instant;
-
-/// Nanoseconds since the first call in this process; never goes back.
-pub fn now_ns() -> u64 {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
-    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// Nanoseconds of the monotonic clock, the one of the reactor's deadlines.
 #[inline]

@@ -12,8 +12,9 @@ use displaydoc::Display;
 use metrics::ShardMetrics;
 use nix::time::{ClockId, clock_gettime};
 use reactor::{
-    BoundListener, FURTHER_SHARE, Features, ListenerError, ProbeError, Reactor, ReactorSettings,
-    ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST, ShardThread, StartError, WakeHandle,
+    BoundListener, FURTHER_SHARE, Features, FilterTable, ListenerError, ProbeError, Reactor,
+    ReactorSettings, ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST, ShardThread, StartError,
+    WakeHandle,
 };
 use ring::Mesh;
 use session::acl::Acl;
@@ -24,9 +25,9 @@ use crate::acl::{self, AclFileError};
 use crate::action::ListenerInfo;
 use crate::banned::{BannedError, BannedStore};
 use crate::core::ShardCore;
+use crate::filters::{self, FilterSetupError};
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
 use crate::stats::Stats;
-use crate::unready::{self, UnreadyError};
 
 /// Completions of a tick may be many times the submissions: multishot operations make many.
 const COMPLETIONS_PER_SUBMISSION: u32 = 8;
@@ -58,7 +59,7 @@ pub enum NodeError {
     /// {0}
     Banned(#[from] BannedError),
     /// {0}
-    Unready(#[from] UnreadyError),
+    Filter(#[from] FilterSetupError),
     /// {0}
     Probe(#[from] ProbeError),
     /// {0}
@@ -91,6 +92,7 @@ struct Common {
     listener_clients: Arc<[ListenerClients]>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
+    filters: Arc<FilterTable>,
     reactor: ReactorSettings,
     features: Features,
     seed: u64,
@@ -105,7 +107,8 @@ impl Doorbell for WakeHandle {
 
 /// Starts the shards and waits until all of them are up.
 pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
-    unready::check(settings)?;
+    let filters = Arc::new(FilterTable::default());
+    filters::set(filters::load(settings)?, &filters);
     let acl = Arc::new(acl::load(settings)?);
     let banned = BannedStore::load(&settings.node.data_dir)?;
     reactor::raise_open_files();
@@ -126,6 +129,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         listener_clients: clients.collect(),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
+        filters,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
@@ -184,6 +188,7 @@ impl Common {
             build: Box::new(move || ShardCore(Shard::new(setup))),
             listeners,
             table: Arc::clone(&self.table),
+            filters: Arc::clone(&self.filters),
             commands,
             waker,
             settings: self.reactor.clone(),

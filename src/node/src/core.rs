@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use filter::PeerInfo;
 use reactor::Core;
-use shard::{Command, ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd, Shard};
+use shard::{
+    Command, ConnectionId, Effect, ListenerId, Now, Outgoing, PeerNames, ReceiveEnd, Shard,
+};
 
 /// Puts the two together: neither crate knows the other's type.
 pub(crate) struct ShardCore(pub Shard);
@@ -17,6 +22,15 @@ impl Core for ShardCore {
 
     fn accepted(&mut self, index: u32, listener: ListenerId, peer: SocketAddr) -> ConnectionId {
         self.0.accepted(index, listener, peer)
+    }
+
+    fn peer_known(&mut self, id: ConnectionId, peer: &PeerInfo, certificate: Option<&[u8]>) {
+        let names = PeerNames {
+            common_name: peer.common_name().map(Box::from),
+            distinguished_name: peer.distinguished_name().map(Box::from),
+            certificate: certificate.map(|der| BASE64_STANDARD.encode(der).into()),
+        };
+        self.0.peer_known(id, peer.address, &names);
     }
 
     fn received(&mut self, id: ConnectionId, bytes: &[u8]) {

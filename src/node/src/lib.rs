@@ -11,12 +11,12 @@ mod action;
 mod banned;
 mod boot;
 mod core;
+mod filters;
 mod links;
 mod listeners;
 mod listing;
 mod node;
 mod stats;
-mod unready;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
@@ -26,10 +26,10 @@ pub use action::{
 pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
 pub use config::ListenerKind;
+pub use filters::{FilterSetupError, check as check_filters};
 pub use links::LinkError;
 pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
 pub use shard::{Ban, BannedWho};
-pub use unready::{UnreadyError, check as check_ready};

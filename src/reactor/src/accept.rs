@@ -128,6 +128,15 @@ impl Accepts {
         self.listeners.iter().all(|listener| listener.socket.is_none())
     }
 
+    /// The places that the one-shot accepts of a listener hold, and, which does no harm, those of its peers being named.
+    fn rooms_of(&self, listener: u32) -> impl Iterator<Item = u32> {
+        let is_free = |room: &u32| self.free_places.contains(room);
+        (0u32..)
+            .zip(&self.places)
+            .filter(move |(room, place)| place.listener == listener && !is_free(room))
+            .map(|(room, _)| room)
+    }
+
     /// Room for an address.
     fn place(&mut self, listener: u32) -> (u32, &mut Place) {
         let number = self.free_places.pop().unwrap_or_else(|| {
@@ -216,12 +225,27 @@ impl<C: Core> Driver<C> {
         let fill = self.lanes.fill();
         for number in 0..self.accepts.listeners.len() {
             let listener = &self.accepts.listeners[number];
-            if let Some(socket) = &listener.socket
-                && listener.armed > 0
-                && listener.lane != fill
-            {
-                let (lane, fd) = (listener.lane, socket.as_raw_fd());
-                self.cancel_accepts(lane, fd);
+            if listener.armed == 0 || listener.lane == fill || listener.socket.is_none() {
+                continue;
+            }
+            // By what names them: a search by descriptor looks at all that is armed on the lane.
+            let lane = listener.lane;
+            let index = u32::try_from(number).expect("few listeners");
+            let tags: Vec<Tag> = match self.accepts.multishot {
+                true => vec![Tag::new(Op::Accept, 0, index)],
+                false => self
+                    .accepts
+                    .rooms_of(index)
+                    .map(|room| Tag::new(Op::Accept, room, index))
+                    .collect(),
+            };
+            for tag in tags {
+                let cancel = opcode::AsyncCancel::new(tag.0)
+                    .build()
+                    .user_data(Tag::new(Op::Ignored, 0, 0).0)
+                    .flags(squeue::Flags::SKIP_SUCCESS);
+                // SAFETY: the entry points to no memory.
+                unsafe { self.lanes.at(lane).port.push_uncounted(&cancel) };
             }
         }
     }
@@ -284,7 +308,7 @@ impl<C: Core> Driver<C> {
             }
             // It was moved to another lane.
             Err(_) if -result == libc::ECANCELED && lane != self.lanes.fill() => {}
-            Err(_) => self.accept_failed(number, -result),
+            Err(_) => self.accept_failed(number, lane, -result),
         }
         if ended {
             let listener = &mut self.accepts.listeners[number];
@@ -328,6 +352,7 @@ impl<C: Core> Driver<C> {
             let id = core.accepted(index, listener, peer);
             assert_eq!(id.index, index, "a connection's index is its slot");
             slot.generation = id.generation;
+            self.add_filter(index, listener);
         } else {
             slot.set(UNKNOWN);
             self.submit_close(index);
@@ -335,7 +360,7 @@ impl<C: Core> Driver<C> {
     }
 
     /// An accept failed: arm again at once, or rest, so that a full table costs neither a core nor a log.
-    fn accept_failed(&mut self, number: usize, errno: i32) {
+    fn accept_failed(&mut self, number: usize, lane: usize, errno: i32) {
         let listener = &mut self.accepts.listeners[number];
         let full = matches!(errno, libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS);
         match errno {
@@ -350,7 +375,7 @@ impl<C: Core> Driver<C> {
         }
         if full {
             self.choose_lane();
-            if self.lanes.has_room() {
+            if lane != self.lanes.fill() && self.lanes.has_room() {
                 // This one is lost, as the kernel took it before it looked for a slot; the next has another table.
                 return;
             }

@@ -115,6 +115,20 @@ impl Buffers {
         }
     }
 
+    /// The same, to be decrypted in place.
+    ///
+    /// # Panics
+    /// As [`Buffers::received`].
+    #[inline]
+    pub(crate) fn received_mut(&mut self, buffer: u16, len: u32) -> &mut [u8] {
+        assert!(buffer < self.entries && len <= self.bytes, "the kernel names a buffer of ours");
+        // SAFETY: as in `received`; `&mut self` is held as long as the slice, so nobody else reads it.
+        unsafe {
+            let start = self.data.base.as_ptr().add(usize::from(buffer) * self.bytes as usize);
+            std::slice::from_raw_parts_mut(start, len as usize)
+        }
+    }
+
     /// Takes a buffer back; the kernel gets it at the next [`Buffers::publish`].
     #[inline]
     pub(crate) fn release(&mut self, buffer: u16) {

@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
 use crate::ops::{Op, Tag};
-use crate::slots::{ENDED, Phase, SENDING, SHUTTING, UNKNOWN};
+use crate::slots::{ENDED, FILTERED, Phase, SENDING, SHUTTING, UNKNOWN};
 
 /// `SHUT_WR`: we send no more.
 const SHUT_WRITE: i32 = libc::SHUT_WR;
@@ -44,6 +44,10 @@ impl<C: Core> Driver<C> {
     /// Sends what a lingering connection still has; when all is sent, shuts our side and waits for the peer's.
     pub(crate) fn linger_on(&mut self, core: &mut C, id: ConnectionId) {
         if self.send_next(core, id) {
+            return;
+        }
+        let slot = self.slots.get(id.index).expect("a lingering connection has its slot");
+        if slot.has(FILTERED) && self.say_goodbye(core, id) {
             return;
         }
         let slot = self.slots.get(id.index).expect("a lingering connection has its slot");
@@ -133,6 +137,9 @@ impl<C: Core> Driver<C> {
             return;
         };
         let known = !slot.has(UNKNOWN);
+        if slot.has(FILTERED) {
+            self.filters.take(index);
+        }
         self.slots.free(index);
         if self.lanes.freed(index) {
             self.choose_lane();

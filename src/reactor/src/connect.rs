@@ -187,6 +187,7 @@ impl<C: Core> Driver<C> {
                 }
                 Err(error) => {
                     self.again = true;
+                    self.counters.add(ReactorCounter::ConnectsFailed, 1);
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     core.connect_failed(connect.token, errno);
                 }
@@ -212,13 +213,15 @@ impl<C: Core> Driver<C> {
         let number = tag.index();
         if result != 1 {
             self.choose_lane();
-            if self.lanes.has_room() {
+            let is_full = result == 0 || result == -libc::ENFILE;
+            if is_full && lane != self.lanes.fill() && self.lanes.has_room() {
                 // The table has filled up since it was chosen.
                 self.install(number);
                 return;
             }
             let errno = if result < 0 { -result } else { libc::ENFILE };
             self.again = true;
+            self.counters.add(ReactorCounter::ConnectsFailed, 1);
             let token = self.connects.remove(number);
             core.connect_failed(token, errno);
             return;

@@ -14,7 +14,8 @@ use crate::driver::Driver;
 use crate::ops::{Op, Tag};
 use crate::sends::{EAGER_BYTES_MAX, Progress};
 use crate::slots::{
-    ARMED, CANCELLING, ENDED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED, STARVED,
+    ARMED, CANCELLING, ENDED, FILTERED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED,
+    STARVED,
 };
 
 /// Something of a held connection that waits for the next tick.
@@ -174,7 +175,8 @@ impl<C: Core> Driver<C> {
             Phase::Open => {
                 let share_used =
                     slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
-                if slot.has(HELD) || share_used {
+                let (is_held, is_filtered) = (slot.has(HELD) || share_used, slot.has(FILTERED));
+                if is_held || (is_filtered && self.is_over_handshakes(id.index)) {
                     self.hold(id, Held::Bytes { id, buffer, len });
                 } else {
                     self.hand_in(core, id, buffer, len);
@@ -190,10 +192,14 @@ impl<C: Core> Driver<C> {
     fn hand_in(&mut self, core: &mut C, id: ConnectionId, buffer: u16, len: u32) {
         let tick = self.tick;
         let slot = self.slots.get(id.index).expect("checked by the caller");
+        let is_filtered = slot.has(FILTERED);
         if slot.phase == Phase::Open {
             let before = if slot.tick == tick { slot.tick_bytes } else { 0 };
             slot.tick = tick;
             slot.tick_bytes = before.saturating_add(len);
+        }
+        if is_filtered {
+            return self.hand_in_filtered(core, id, buffer, len);
         }
         core.received(id, self.lanes.buffers(id.index).received(buffer, len));
         self.lanes.buffers(id.index).release(buffer);
@@ -238,6 +244,9 @@ impl<C: Core> Driver<C> {
                 continue;
             };
             let share_used = slot.tick == tick && slot.tick_bytes >= self.settings.tick_bytes_max;
+            let is_filtered = slot.has(FILTERED);
+            let share_used = share_used || (is_filtered && self.is_over_handshakes(id.index));
+            let slot = self.slots.get(id.index).expect("it is live");
             match held {
                 _ if share_used => {
                     slot.set(HELD);
@@ -292,6 +301,9 @@ impl<C: Core> Driver<C> {
 
     /// Submits what the shard has to send, if anything. True: a send is in flight.
     pub(crate) fn send_next(&mut self, core: &mut C, id: ConnectionId) -> bool {
+        if self.slots.get(id.index).is_some_and(|slot| slot.has(FILTERED)) {
+            return self.send_next_filtered(core, id);
+        }
         while let Some(outgoing) = core.take_outgoing(id) {
             let total = outgoing.len();
             if total == 0 {
@@ -307,7 +319,7 @@ impl<C: Core> Driver<C> {
 
     /// Submits one send.
     #[inline]
-    fn submit_send(&mut self, id: ConnectionId, outgoing: Outgoing, total: usize) {
+    pub(crate) fn submit_send(&mut self, id: ConnectionId, outgoing: Outgoing, total: usize) {
         let slot = self.slots.get(id.index).expect("checked by the caller");
         let eager = slot.phase == Phase::Open && total <= EAGER_BYTES_MAX;
         let number = self.sends.start(id, outgoing, total, eager);
@@ -371,7 +383,13 @@ impl<C: Core> Driver<C> {
         slot.clear(SENDING | FLUSH_DUE);
         slot.operation = NONE;
         let phase = slot.phase;
-        core.sent(id, outgoing, result);
+        if slot.has(FILTERED) {
+            // What was sent is the filter's.
+            drop(outgoing);
+            self.filtered_sent(core, id, result);
+        } else {
+            core.sent(id, outgoing, result);
+        }
         match phase {
             Phase::Open if flush => self.flushes.push(id),
             Phase::LingerSend if result.is_ok() => self.linger_on(core, id),

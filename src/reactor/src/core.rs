@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::connect::Connect;
 use crate::driver::NS_PER_MS;
+use filter::PeerInfo;
 use shard::{ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
 /// One shard as its reactor sees it. Without I/O: it is told what happened, and its effects are drained once per tick.
@@ -19,6 +20,11 @@ pub trait Core: 'static {
     fn begin_tick(&mut self, now: Now);
     /// A connection was accepted into slot `index`.
     fn accepted(&mut self, index: u32, listener: ListenerId, peer: SocketAddr) -> ConnectionId;
+    /// The layers of a connection below MQTT are open; this is what they have learnt about its peer. Called once, before its
+    /// first bytes, and only for connections that have such layers. The certificate of the client is DER.
+    fn peer_known(&mut self, id: ConnectionId, peer: &PeerInfo, certificate: Option<&[u8]>) {
+        let _ = (id, peer, certificate);
+    }
     /// Bytes came. They are read in place and gone after the call.
     fn received(&mut self, id: ConnectionId, bytes: &[u8]);
     /// No more bytes will come.

@@ -36,11 +36,13 @@ pub enum ReactorCounter {
     Connected,
     /// Connections this side could not open.
     ConnectsFailed,
+    /// Connections that ended because of what their PROXY header, TLS or WebSocket was.
+    FilterErrors,
 }
 
 impl ReactorCounter {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ticks,
         Self::Accepted,
         Self::AcceptTableFull,
@@ -56,6 +58,7 @@ impl ReactorCounter {
         Self::RingsAdded,
         Self::Connected,
         Self::ConnectsFailed,
+        Self::FilterErrors,
     ];
 
     /// The counter's name among the metrics.
@@ -77,6 +80,7 @@ impl ReactorCounter {
             Self::RingsAdded => "reactor/rings_added",
             Self::Connected => "reactor/connected",
             Self::ConnectsFailed => "reactor/connects_failed",
+            Self::FilterErrors => "reactor/filter_errors",
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::connect::Connects;
 use crate::connection_io::Held;
 use crate::core::Core;
 use crate::counters::{ReactorCounter, ReactorCounters};
+use crate::filters::{FilterTable, Filters};
 use crate::hand_over::Moves;
 use crate::lanes::Lanes;
 use crate::listener::BoundListener;
@@ -32,6 +33,8 @@ use crate::sends::Sends;
 use crate::slots::{Phase, Slots};
 use crate::timer::Timer;
 
+/// Time after a ring that could not be made before the next is tried.
+const GROWTH_REST_MS: u64 = 10_000;
 /// Nanoseconds of a millisecond.
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
 /// Completions copied out of the queue at a time.
@@ -40,6 +43,8 @@ const BATCH: usize = 256;
 const EFFECT_ROUNDS_MAX: usize = 4;
 /// Time the kernel has to end what is in flight when a shard ends.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Receives cancelled at a time when a shard ends.
+const END_SLICE: usize = 512;
 /// Time between two looks for what has ended in the meantime.
 const END_PAUSE: Duration = Duration::from_millis(1);
 
@@ -68,6 +73,7 @@ pub(crate) struct DriverSetup<C: Core> {
     pub(crate) settings: ReactorSettings,
     pub(crate) multishot_accept: bool,
     pub(crate) table: Arc<RingTable>,
+    pub(crate) filter_table: Arc<FilterTable>,
     pub(crate) counters: Arc<ReactorCounters>,
     pub(crate) commands: Receiver<C::Command>,
     pub(crate) controls: Receiver<Control>,
@@ -84,6 +90,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) moves: Moves,
     pub(crate) accepts: Accepts,
     pub(crate) connects: Connects,
+    pub(crate) filters: Filters,
+    pub(crate) filter_table: Arc<FilterTable>,
     /// What waits for the next tick because a connection's share was used up.
     pub(crate) held: VecDeque<Held>,
     /// Scratch of `release_held`.
@@ -136,6 +144,8 @@ impl<C: Core> Driver<C> {
             moves: Moves::default(),
             accepts: Accepts::new(setup.multishot_accept),
             connects: Connects::default(),
+            filters: Filters::default(),
+            filter_table: setup.filter_table,
             held: VecDeque::new(),
             unheld: Vec::new(),
             linger_sends: Deadlines::new(),
@@ -168,6 +178,7 @@ impl<C: Core> Driver<C> {
         self.now = now;
         self.tick = self.tick.wrapping_add(1);
         self.again = false;
+        self.filters.handshakes = 0;
         core.begin_tick(now);
         if self.lanes.overflowed() {
             self.counters.add(ReactorCounter::CompletionOverflows, 1);
@@ -345,12 +356,12 @@ impl<C: Core> Driver<C> {
         if !self.lanes.choose_fill() {
             return;
         }
-        if self.lanes.is_short() {
+        if self.lanes.wants_lane(self.now.mono_ms) {
             match self.lanes.grow(&self.settings) {
                 Ok(()) => self.counters.add(ReactorCounter::RingsAdded, 1),
                 Err(error) => {
                     log::warn!("shard {}: no further ring for connections: {error}", self.id);
-                    self.lanes.stop_growing();
+                    self.lanes.rest_from_growing(self.now.mono_ms + GROWTH_REST_MS);
                 }
             }
         }
@@ -444,6 +455,21 @@ impl<C: Core> Driver<C> {
             .build()
             .user_data(Tag::new(Op::Ignored, 0, 0).0);
         let until_ns = monotonic_ns() + u64::try_from(END_PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+        // Receives by what names them, in slices: a search for all operations takes time by the square of their number.
+        let receives: Vec<Tag> =
+            self.slots.armed().map(|id| Tag::new(Op::Receive, id.generation, id.index)).collect();
+        for slice in receives.chunks(END_SLICE) {
+            for tag in slice {
+                self.cancel(*tag);
+            }
+            self.lanes.enter(Wait::No);
+            for lane in 0..self.lanes.count() {
+                self.discard(lane);
+            }
+            if monotonic_ns() >= until_ns {
+                break;
+            }
+        }
         let mut in_flight = u64::MAX;
         while self.lanes.in_flight() > 0 && monotonic_ns() < until_ns {
             if in_flight != self.lanes.in_flight() {

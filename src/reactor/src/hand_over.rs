@@ -3,6 +3,8 @@
 //! Order on the source: the receive ends (what still comes is handed to the shard), the shard packs what it has
 //! (`detach`), the descriptor is sent, our slot is closed. The target learns of both parts in any order.
 
+use std::os::fd::RawFd;
+
 use io_uring::{opcode, squeue, types};
 use ring::ShardId;
 use shard::ConnectionId;
@@ -11,13 +13,15 @@ use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
 use crate::ops::{Op, TOKEN_MAX, Tag};
-use crate::slots::{PAUSED, Phase};
+use crate::slots::{FILTERED, PAUSED, Phase};
 
 /// Where a connection moves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Move {
     to: ShardId,
     token: u64,
+    /// The ring it was sent to last.
+    ring: RawFd,
 }
 
 /// The connections whose receive must end before they move.
@@ -36,13 +40,6 @@ impl Moves {
         }
         self.entries.push(entry);
         u32::try_from(self.entries.len() - 1).expect("at most one per connection")
-    }
-
-    /// Takes a move.
-    fn take(&mut self, place: u32) -> Move {
-        let entry = self.entries[place as usize];
-        self.forget(place);
-        entry
     }
 
     /// Gives a move's place back.
@@ -64,7 +61,7 @@ impl<C: Core> Driver<C> {
         };
         slot.phase = Phase::Moving;
         // A moving connection has no share of a tick: everything is handed in.
-        slot.tick_bytes = self.moves.insert(Move { to, token });
+        slot.tick_bytes = self.moves.insert(Move { to, token, ring: -1 });
         self.again = true;
         self.release_held_of(core, id);
         self.cancel_receive(id.index);
@@ -76,12 +73,27 @@ impl<C: Core> Driver<C> {
         let slot = self.slots.get(index).expect("a moving connection has its slot");
         slot.phase = Phase::Moved;
         let id = ConnectionId { index, generation: slot.generation };
-        let Move { to, token } = self.moves.take(slot.tick_bytes);
         // Its messages may need a doorbell, so there is another tick before waiting.
         self.again = true;
         core.detach(id);
+        if self.slots.get(index).is_some_and(|slot| slot.has(FILTERED)) {
+            let place = self.slots.get(index).expect("looked at above").tick_bytes;
+            let token = self.moves.entries[place as usize].token;
+            let filter = self.filters.take(index).expect("a filtered slot has its filter");
+            self.table.put_filter(token, filter);
+        }
+        self.send_descriptor(id);
+    }
+
+    /// Sends a descriptor to the ring with which its new shard takes connections now.
+    fn send_descriptor(&mut self, id: ConnectionId) {
+        let index = id.index;
+        let place = self.slots.get(index).expect("a moved connection has its slot").tick_bytes;
+        let Move { to, token, .. } = self.moves.entries[place as usize];
+        let ring = self.table.arrivals_fd(to);
+        self.moves.entries[place as usize].ring = ring;
         let entry = opcode::MsgRingSendFd::new(
-            types::Fd(self.table.arrivals_fd(to)),
+            types::Fd(ring),
             self.lanes.fixed(index),
             types::DestinationSlot::auto_target(),
             Tag::hand_over(token).0,
@@ -98,6 +110,21 @@ impl<C: Core> Driver<C> {
         let slot =
             self.slots.get(tag.index()).expect("a moved connection keeps its slot until here");
         assert_eq!(slot.phase, Phase::Moved, "a descriptor is passed on once");
+        let place = slot.tick_bytes;
+        let Move { to, ring, .. } = self.moves.entries[place as usize];
+        if result == -libc::ENFILE && self.table.arrivals_fd(to) != ring {
+            // That table was full; by now the shard takes connections with another.
+            self.send_descriptor(tag.connection());
+            return;
+        }
+        let token = self.moves.entries[place as usize].token;
+        self.moves.forget(place);
+        if result < 0 && slot.has(FILTERED) {
+            // It was not fetched, as the descriptor did not arrive.
+            let filter = self.table.take_filter(token).expect("only its new shard takes it");
+            self.place_filter(tag.index(), filter);
+        }
+        let slot = self.slots.get(tag.index()).expect("looked at above");
         if result < 0 {
             slot.phase = Phase::Open;
             slot.set(PAUSED);
@@ -120,6 +147,9 @@ impl<C: Core> Driver<C> {
         };
         let index = self.lanes.index(lane, slot);
         self.occupy(core, index, Phase::Arrived);
+        if let Some(filter) = self.table.take_filter(tag.token()) {
+            self.place_filter(index, filter);
+        }
         if let Some(id) = core.descriptor_arrived(tag.token(), index) {
             assert_eq!(id.index, index, "a connection's index is its slot");
             self.adopt(id);

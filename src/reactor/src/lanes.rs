@@ -21,8 +21,8 @@ use crate::ring_setup::{Port, RingError, Wait, descriptors_max};
 
 /// Part of the slots, as a divisor, that are free at least; otherwise a lane is added.
 const FREE_SHARE: u64 = 8;
-/// How many slots fewer another lane must have in use before it is the one that fills up.
-const FILL_STEP: u32 = 256;
+/// Part of a table, as a divisor, that another lane must have more of free before it is the one that fills up.
+const FILL_SHARE: u32 = 16;
 /// What a further lane has of the main lane's queues and receive buffers, as a divisor.
 pub const FURTHER_SHARE: u32 = 4;
 /// Receive buffers of a further lane at the least.
@@ -50,7 +50,7 @@ impl Lane {
         let least = BUFFERS_LEAST.min(settings.buffers);
         let buffers = (u32::from(settings.buffers) / (share * share)).max(u32::from(least));
         let buffers = u16::try_from(buffers).expect("not more than there were");
-        let port = Port::new(&sizes, table)?;
+        let port = Port::new(&sizes, table, share == 1)?;
         let buffers = Buffers::register(&port.submitter(), buffers, settings.buffer_bytes)
             .map_err(|error| RingError::Buffers(buffers, settings.buffer_bytes, error))?;
         Ok(Self { port, buffers, used: 0, starved: VecDeque::new() })
@@ -59,6 +59,11 @@ impl Lane {
     /// Slots that are free at least before a lane is added, if it is the only one.
     fn reserve(&self) -> u64 {
         u64::from(self.port.table_entries).div_ceil(FREE_SHARE)
+    }
+
+    /// A small part of its table.
+    fn step(&self) -> u32 {
+        (self.port.table_entries / FILL_SHARE).max(1)
     }
 
     /// Slots of its table that are free.
@@ -84,10 +89,11 @@ impl Tables {
         if wanted <= allowed {
             return Self { bits: u32::BITS - 1, entries: wanted, all: u64::from(wanted) };
         }
-        // All tables but the last have a power of two of entries, so that an index is taken apart by a shift.
-        let bits = allowed.ilog2();
-        let all = (u64::from(settings.rings_max.max(1)) << bits).min(u64::from(wanted));
-        Self { bits, entries: 1 << bits, all }
+        // An index is taken apart by a shift; between the tables there may be indices that nobody has.
+        let bits = allowed.next_power_of_two().ilog2();
+        let lanes_max = u64::from(settings.rings_max.max(1)).min(1 << (u32::BITS - bits));
+        let all = (lanes_max * u64::from(allowed)).min(u64::from(wanted));
+        Self { bits, entries: allowed, all }
     }
 }
 
@@ -108,6 +114,8 @@ pub(crate) struct Lanes {
     left: u64,
     /// The lane whose table new connections go to.
     fill: usize,
+    /// No lane is added before this time: one could not be made.
+    rests_until_ms: u64,
     /// Written by all lanes but the first.
     event: Arc<File>,
 }
@@ -117,7 +125,8 @@ impl Lanes {
     pub(crate) fn new(settings: &ReactorSettings, event: Arc<File>) -> Result<Self, RingError> {
         let Tables { bits, entries, all } = Tables::of(settings);
         let main = Lane::new(settings, entries, 1)?;
-        Ok(Self { lanes: vec![main], bits, left: all - u64::from(entries), fill: 0, event })
+        let left = all - u64::from(entries);
+        Ok(Self { lanes: vec![main], bits, left, fill: 0, rests_until_ms: 0, event })
     }
 
     /// Slots there may be, with all lanes that may be added.
@@ -247,11 +256,17 @@ impl Lanes {
             if lane.port.has_queued() {
                 lane.port.enter(Wait::No);
             }
-            if lane.port.has_work() {
+            if wait == Wait::Yes {
+                lane.port.signal_completions();
+            }
+            if lane.port.has_work() || lane.port.has_unsubmitted() {
                 wait = Wait::No;
             }
         }
         self.lanes[0].port.enter(wait);
+        for lane in &mut self.lanes[1..] {
+            lane.port.silence_completions();
+        }
     }
 
     /// The lane new connections go to.
@@ -276,7 +291,7 @@ impl Lanes {
         let lane = self.of(index);
         let lane = &mut self.lanes[lane];
         lane.used += 1;
-        lane.used.is_multiple_of(FILL_STEP) || u64::from(lane.free()) < lane.reserve()
+        lane.used.is_multiple_of(lane.step()) || u64::from(lane.free()) < lane.reserve()
     }
 
     /// Counts a slot as free. True: it is time for [`Lanes::choose_fill`].
@@ -292,14 +307,16 @@ impl Lanes {
     pub(crate) fn choose_fill(&mut self) -> bool {
         let best = (0..self.lanes.len()).max_by_key(|lane| self.lanes[*lane].free()).expect("one");
         let (most, free) = (self.lanes[best].free(), self.lanes[self.fill].free());
-        let is_other = most > free + FILL_STEP || (free == 0 && most > 0);
+        let step = self.lanes[self.fill].step();
+        // Before it is full: accepts and hand-overs that are on their way go there too.
+        let is_other = most > free + step || (free <= step && most > 2 * free);
         if is_other {
             self.fill = best;
         }
         is_other || self.is_short()
     }
 
-    /// Whether the tables are nearly full and there may be one more.
+    /// Whether the tables are nearly full and there may be one more, apart from the rest after one that could not be made.
     pub(crate) fn is_short(&self) -> bool {
         let (free, reserve) = self.lanes.iter().fold((0, 0), |(free, reserve), lane| {
             (free + u64::from(lane.free()), reserve + lane.reserve())
@@ -307,9 +324,15 @@ impl Lanes {
         self.left > 0 && free < reserve
     }
 
+    /// Whether a lane should be added now.
+    pub(crate) fn wants_lane(&self, now_ms: u64) -> bool {
+        self.is_short() && now_ms >= self.rests_until_ms
+    }
+
     /// Adds a lane, which new connections go to from now on.
     pub(crate) fn grow(&mut self, settings: &ReactorSettings) -> Result<(), RingError> {
-        let table = u32::try_from(self.left.min(1 << self.bits)).expect("at most a table");
+        let entries = self.lanes[0].port.table_entries;
+        let table = u32::try_from(self.left.min(entries.into())).expect("at most a table");
         let lane = Lane::new(settings, table, FURTHER_SHARE)?;
         lane.port
             .submitter()
@@ -317,12 +340,12 @@ impl Lanes {
             .map_err(RingError::EventFd)?;
         self.left -= u64::from(table);
         self.lanes.push(lane);
-        self.fill = self.lanes.len() - 1;
+        self.choose_fill();
         Ok(())
     }
 
-    /// Gives up adding lanes.
-    pub(crate) fn stop_growing(&mut self) {
-        self.left = 0;
+    /// Adds no lane for a while.
+    pub(crate) fn rest_from_growing(&mut self, until_ms: u64) {
+        self.rests_until_ms = until_ms;
     }
 }

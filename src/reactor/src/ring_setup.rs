@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 
 use io_uring::{IoUring, cqueue, squeue};
 
@@ -67,8 +68,13 @@ pub const SUBMISSION_ENTRIES_LEAST: u32 = 256;
 
 impl Port {
     /// Makes the ring with a table of so many entries; the calling thread must be the one that uses it.
-    pub(crate) fn new(settings: &ReactorSettings, table_entries: u32) -> Result<Self, RingError> {
-        let ring = Self::build(settings)?;
+    /// `is_patient`: whether a lack of memory is waited for; only at the start.
+    pub(crate) fn new(
+        settings: &ReactorSettings,
+        table_entries: u32,
+        is_patient: bool,
+    ) -> Result<Self, RingError> {
+        let ring = Self::build(settings, if is_patient { SETUP_TRIES } else { 0 })?;
         ring.submitter()
             .register_files_sparse(table_entries)
             .map_err(|error| RingError::Table(table_entries, error))?;
@@ -77,7 +83,7 @@ impl Port {
 
     /// Makes the ring. A normal user's rings count against the memlock limit, and those of a process that has just ended still do
     /// for a moment: so it tries for a while, then with smaller queues.
-    fn build(settings: &ReactorSettings) -> Result<IoUring, RingError> {
+    fn build(settings: &ReactorSettings, tries: u32) -> Result<IoUring, RingError> {
         let make = |divisor: u32| {
             IoUring::builder()
                 .setup_single_issuer()
@@ -89,7 +95,7 @@ impl Port {
         };
         let is_memory = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
         let mut result = make(1);
-        for _ in 0..SETUP_TRIES {
+        for _ in 0..tries {
             match &result {
                 Err(error) if is_memory(error) => std::thread::sleep(SETUP_PAUSE),
                 _ => break,
@@ -203,7 +209,7 @@ impl Port {
             Ok(_) | Err(Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
             Err(errno) => panic!("io_uring_enter failed with errno {errno:?}"),
         }
-        self.left_over = !self.ring.submission().is_empty();
+        self.left_over = !self.ring.submission().is_empty() || !self.spill.is_empty();
     }
 
     /// Whether completions wait in the kernel because the completion queue is full.
@@ -219,10 +225,25 @@ impl Port {
         self.left_over || !self.spill.is_empty()
     }
 
-    /// Whether the kernel has put off work until the next enter.
+    /// Whether the kernel has put off work, or completions, until the next enter.
     #[inline]
     pub(crate) fn is_deferring(&mut self) -> bool {
-        self.ring.submission().taskrun()
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Completions of this ring signal its eventfd from now on; what came before must be looked for after this call.
+    #[inline]
+    pub(crate) fn signal_completions(&mut self) {
+        self.ring.completion().enable_eventfd();
+        // The kernel adds work first and looks at the flag then; so whoever looks for work after the fence sees it, or is told.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Completions of this ring signal nothing: it is looked at anyway.
+    #[inline]
+    pub(crate) fn silence_completions(&mut self) {
+        self.ring.completion().disable_eventfd();
     }
 
     /// Whether operations wait to be submitted.

@@ -3,12 +3,15 @@
 //! A ring must be there before anyone rings it and must stay until nobody does any more. So no shard begins its first
 //! tick before all rings are up, and no shard drops its ring before all have ended.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ring::ShardId;
+
+use crate::filters::Filtered;
 
 /// A shard could not be started, so none was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, displaydoc::Display)]
@@ -33,6 +36,10 @@ pub struct RingTable {
     arrivals: Box<[AtomicI32]>,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Filters of connections on their way to another shard, by the token of the hand-over.
+    filters: Mutex<HashMap<u64, Box<Filtered>>>,
+    /// How many; most brokers have none.
+    filters_count: AtomicUsize,
 }
 
 impl RingTable {
@@ -44,6 +51,8 @@ impl RingTable {
             arrivals: (0..shards).map(|_| AtomicI32::new(-1)).collect(),
             progress: Mutex::default(),
             changed: Condvar::new(),
+            filters: Mutex::default(),
+            filters_count: AtomicUsize::new(0),
         }
     }
 
@@ -90,6 +99,25 @@ impl RingTable {
         let fd = self.arrivals[shard.index()].load(Ordering::Acquire);
         assert!(fd >= 0, "all rings are up before the first tick");
         fd
+    }
+
+    /// Leaves a filter for the shard its connection moves to; before the descriptor is sent.
+    pub(crate) fn put_filter(&self, token: u64, filter: Box<Filtered>) {
+        let mut filters = self.filters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = filters.insert(token, filter);
+        assert!(before.is_none(), "a token is used for one hand-over at a time");
+        self.filters_count.store(filters.len(), Ordering::Release);
+    }
+
+    /// Takes the filter that came with a descriptor, if one did.
+    pub(crate) fn take_filter(&self, token: u64) -> Option<Box<Filtered>> {
+        if self.filters_count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut filters = self.filters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let filter = filters.remove(&token);
+        self.filters_count.store(filters.len(), Ordering::Release);
+        filter
     }
 
     /// The descriptor of the ring a shard waits in.

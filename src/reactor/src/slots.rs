@@ -61,6 +61,8 @@ pub(crate) const SHUTTING: u16 = 1 << 8;
 pub(crate) const UNKNOWN: u16 = 1 << 9;
 /// Its receive ended because all buffers were in use; it waits for its turn to be armed again.
 pub(crate) const STARVED: u16 = 1 << 10;
+/// It has a filter between the wire and the shard.
+pub(crate) const FILTERED: u16 = 1 << 11;
 
 /// One connection.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,6 +163,17 @@ impl Slots {
         // The generation stays: completions of the last user must not match before the shard has named the new one.
         *slot = Slot { generation: slot.generation, operation: NONE, phase, ..Slot::default() };
         slot
+    }
+
+    /// The connections whose receive is armed.
+    pub(crate) fn armed(&self) -> impl Iterator<Item = ConnectionId> {
+        let slots = self.chunks.iter().flatten().flat_map(|chunk| chunk.iter());
+        let places = self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.is_some());
+        let indices = places.flat_map(|(place, _)| place * CHUNK..(place + 1) * CHUNK);
+        indices.zip(slots).filter(|(_, slot)| slot.has(ARMED)).map(|(index, slot)| ConnectionId {
+            index: u32::try_from(index).expect("an index has 32 bits"),
+            generation: slot.generation & GENERATION_MASK,
+        })
     }
 
     /// Gives a slot back.

@@ -15,6 +15,7 @@ use crate::ReactorSettings;
 use crate::core::Core;
 use crate::counters::ReactorCounters;
 use crate::driver::{Control, Driver, DriverSetup, TickEnd};
+use crate::filters::FilterTable;
 use crate::listener::BoundListener;
 use crate::probe::Features;
 use crate::ring_table::{RingTable, StartError};
@@ -41,6 +42,8 @@ pub struct ReactorSetup<C: Core> {
     pub listeners: Vec<BoundListener>,
     /// The rings of all shards.
     pub table: Arc<RingTable>,
+    /// What the listeners put in front of MQTT.
+    pub filters: Arc<FilterTable>,
     /// What the control plane sends.
     pub commands: Receiver<C::Command>,
     /// The doorbell of the shard's endpoint in the mesh.
@@ -210,6 +213,7 @@ async fn serve<C: Core>(
         multishot_accept: setup.settings.multishot_accept && setup.features.socket_options,
         settings: setup.settings.clone(),
         table: Arc::clone(&table),
+        filter_table: setup.filters,
         counters,
         commands: setup.commands,
         controls,

@@ -83,7 +83,7 @@ pub fn run(folder: &DataFolder, run: &RunArgs) -> Result<(), ConsoleError> {
     }
     let (settings, warnings) = settings(folder, &run.settings)?;
     if run.check {
-        node::check_ready(&settings).map_err(NodeError::from)?;
+        node::check_filters(&settings).map_err(NodeError::from)?;
         node::load_acl(&settings).map_err(NodeError::from)?;
         for warning in warnings {
             say(&format!("warning: {warning}"));

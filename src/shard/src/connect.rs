@@ -10,7 +10,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, flag};
+use crate::connection::{Extras, State, Terms, flag};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -35,7 +35,7 @@ impl Shard {
     ) -> Handled {
         let body = &bytes[header.header_len..];
         let decoded = Packet::decode(header, body, ProtocolVersion::V5, &self.limits);
-        let connect = match decoded {
+        let mut connect = match decoded {
             Ok(Packet::Connect(connect)) => connect,
             Ok(_) => unreachable!("the caller looked at the packet type"),
             Err(error) => {
@@ -43,9 +43,15 @@ impl Shard {
                 return Handled::Done;
             }
         };
+        let names = if self.names.is_empty() { None } else { self.names.remove(&id.index) };
+        if let Some(names) = &names {
+            connect.username = names.username.as_deref().or(connect.username);
+            connect.client_id = names.client_id.as_deref().unwrap_or(connect.client_id);
+        }
         if !connect.client_id.is_empty() {
             let target = home(slot(connect.client_id.as_bytes()), self.shards);
             if target != self.id {
+                self.names.extend(names.map(|names| (id.index, names)));
                 self.hand_over(id, target);
                 return Handled::Held;
             }
@@ -170,9 +176,8 @@ impl Shard {
         let rates = profile.rates(now.mono_ms);
         let (is_limited, is_mounted) = (rates.is_some(), mountpoint.is_some());
         if is_limited || is_mounted {
-            let extras = extras.get_or_insert_default();
-            extras.rates = rates;
-            extras.mountpoint = mountpoint;
+            let rates = rates.unwrap_or_default();
+            extras.get_or_insert_default().terms = Some(Box::new(Terms { rates, mountpoint }));
         }
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         connection.session = session.0;

@@ -38,6 +38,8 @@ pub enum ReceiveEnd {
     PeerClosed,
     /// The receive failed with this errno.
     Failed(i32),
+    /// What came is no PROXY header, TLS or WebSocket as it should be; the name it is counted by.
+    Refused(&'static str),
 }
 
 /// How a connection is to be closed.

@@ -50,7 +50,8 @@ impl Shard {
         let &(token, to) = self.handovers.leaving.get(&id.index).expect("it is leaving");
         let bytes = self.clients.stashes.take(&mut connection.stash);
         let (peer, listener) = (connection.peer.address(), connection.listener);
-        let message = HandOver { token, peer, listener, bytes };
+        let names = self.names.remove(&id.index);
+        let message = HandOver { token, peer, listener, names, bytes };
         self.mesh.send_control(to, ControlMessage::HandOver(Box::new(message)));
         self.clients.metrics.inc(Counter::HandoverSent);
     }
@@ -96,9 +97,12 @@ impl Shard {
     }
 
     fn adopt(&mut self, handover: HandOver, index: u32) -> ConnectionId {
-        let HandOver { peer, listener, bytes, .. } = handover;
+        let HandOver { peer, listener, names, bytes, .. } = handover;
         let id = self.clients.connections.open(index, peer, listener);
         self.listeners.moved(listener, true);
+        if let Some(names) = names {
+            self.names.insert(index, names);
+        }
         self.clients.metrics.inc(Counter::HandoverReceived);
         self.stamp(id);
         let deadline = self.clients.now.mono_ms + self.profiles.of(listener).mqtt.idle_timeout_ms;

@@ -31,6 +31,8 @@ pub(crate) enum End {
     ConnectRefused(ReasonCode),
     /// Its address, which a proxy told, may not connect here.
     AccessDenied,
+    /// Its PROXY header, TLS or WebSocket was wrong; the name it is counted by.
+    LayerRefused(&'static str),
     /// No CONNECT in time, or half of one.
     IdleTimeout,
     /// The rest of a packet did not come in time.
@@ -63,6 +65,7 @@ impl End {
             Self::ConnectRefused(ReasonCode::Banned) => "banned",
             Self::ConnectRefused(_) => "connect_refused",
             Self::AccessDenied => "access_denied",
+            Self::LayerRefused(name) => name,
             Self::IdleTimeout => "idle_timeout",
             Self::PartialPacket => "partial_packet",
             Self::KeepaliveTimeout => "keepalive_timeout",

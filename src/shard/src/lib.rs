@@ -30,6 +30,7 @@ mod limit;
 mod listeners;
 mod mesh;
 mod mount;
+mod names;
 mod outbox;
 mod packets;
 mod profile;
@@ -52,4 +53,5 @@ pub use effect::{
 };
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
+pub use names::PeerNames;
 pub use shard::{Shard, ShardSetup};

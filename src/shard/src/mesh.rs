@@ -12,6 +12,7 @@ use router::RouteDelta;
 use session::{Message, Origin, Publication};
 
 use crate::effect::ListenerId;
+use crate::names::ConnectNames;
 
 /// Messages up to this size travel inside the batch; larger ones, and all of `QoS` 1 and 2, by reference.
 const INLINE_MAX: usize = 4096;
@@ -236,6 +237,8 @@ pub(crate) struct HandOver {
     pub token: u64,
     pub peer: std::net::SocketAddr,
     pub listener: ListenerId,
+    /// What takes the place of the names in the CONNECT.
+    pub names: Option<Box<ConnectNames>>,
     /// The CONNECT and everything behind it.
     pub bytes: Vec<u8>,
 }

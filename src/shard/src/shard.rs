@@ -1,6 +1,7 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::handover::HandOvers;
 use crate::keepers::Keepers;
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
+use crate::names::ConnectNames;
 use crate::outbox::Outboxes;
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
@@ -78,6 +80,8 @@ pub struct Shard {
     pub(crate) flapping: Flapping,
     pub(crate) listeners: Listeners,
     pub(crate) handovers: HandOvers,
+    /// Of connections whose CONNECT has not come, those that have a certificate which names them.
+    pub(crate) names: HashMap<u32, Box<ConnectNames>>,
     pub(crate) random: SplitMix64,
     pub(crate) seed: u64,
     /// Client ids assigned so far; begins at a number nobody knows.
@@ -168,6 +172,7 @@ impl Shard {
             flapping: Flapping::new(settings.flapping.clone()),
             listeners: Listeners::new(listeners),
             handovers: HandOvers::default(),
+            names: HashMap::new(),
             assigned: random.next() >> 8,
             random,
             seed,

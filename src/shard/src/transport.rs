@@ -8,6 +8,7 @@ use mqtt::FrameHeader;
 use crate::connection::{Peer, STAMP_MS, State, flag, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, ListenerId, Outgoing, ReceiveEnd};
 use crate::leave::End;
+use crate::names::{ConnectNames, PeerNames};
 use crate::shard::Shard;
 use crate::stash::NO_STASH;
 
@@ -66,6 +67,23 @@ impl Shard {
             self.end_connection(id, End::AccessDenied);
         }
         allowed
+    }
+
+    /// The layers below MQTT of a connection are open and have learnt who its peer is (SEED-LSN-12, 13, 16). To be called before its
+    /// first bytes.
+    pub fn peer_known(&mut self, id: ConnectionId, address: Option<SocketAddr>, peer: &PeerNames) {
+        if let Some(address) = address
+            && !self.real_address(id, address)
+        {
+            return;
+        }
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        let options = &self.profiles.of(connection.listener).options;
+        let username = peer.pick(options.peer_cert_as_username);
+        let client_id = peer.pick(options.peer_cert_as_clientid);
+        if username.is_some() || client_id.is_some() {
+            self.names.insert(id.index, Box::new(ConnectNames { username, client_id }));
+        }
     }
 
     fn refuse(&mut self, id: ConnectionId) {
@@ -214,6 +232,7 @@ impl Shard {
         let end = match end {
             ReceiveEnd::PeerClosed => End::PeerClosed,
             ReceiveEnd::Failed(errno) => End::SocketError(errno),
+            ReceiveEnd::Refused(name) => End::LayerRefused(name),
         };
         self.end_connection(id, end);
     }
@@ -267,6 +286,9 @@ impl Shard {
         let (listener, refused) = (connection.listener, connection.has(flag::REFUSED));
         let left = connection.state == State::Leaving;
         self.clients.connection_timers.cancel(index);
+        if !self.names.is_empty() {
+            self.names.remove(&index);
+        }
         self.clients.connections.free(index);
         if left {
             self.listeners.moved(listener, false);

@@ -119,6 +119,11 @@ impl Echo {
         ConnectionId { index, generation: self.connections[index as usize].generation }
     }
 
+    /// One more than the largest slot that was used.
+    pub fn opened_max(&self) -> u32 {
+        u32::try_from(self.connections.len()).unwrap()
+    }
+
     /// Pushes something to another shard.
     pub fn poke(&mut self, to: ShardId) {
         self.endpoint.push_data(to, &mut Vec::new()).expect("the ring has room");
@@ -470,6 +475,7 @@ pub fn start_at(
             build: Box::new(move || Echo::new(endpoint, inner)),
             listeners,
             table: Arc::clone(&table),
+            filters: Arc::default(),
             commands,
             waker,
             settings: settings[id.index()].clone(),

@@ -119,9 +119,9 @@ fn rings_max() -> u64 {
     u64::from(reactor::ReactorSettings::default().rings_max)
 }
 
-/// Slots of the table of each of several rings: a power of two.
+/// Slots of the table of each of several rings.
 fn slots(open_files: u64) -> u64 {
-    1 << open_files.clamp(1, TABLE_SLOTS_MAX).ilog2()
+    open_files.clamp(1, TABLE_SLOTS_MAX)
 }
 
 /// Judges a machine: a finding for each check, in the order of its layers.

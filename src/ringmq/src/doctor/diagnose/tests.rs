@@ -125,17 +125,17 @@ fn descriptor_tables_and_files_fit_the_limit() {
         machine.open_files = Some((limit, limit));
         line(machine, "open files")
     };
-    // 500,000 a shard: 245 tables of 2,048 slots.
-    assert_starts(&with(&mut machine, 2048), "ok    the limit of open files is 2048; ");
-    let text = with(&mut machine, 2047);
+    // 500,000 a shard: 256 tables of 1,954 slots.
+    assert_starts(&with(&mut machine, 1954), "ok    the limit of open files is 1954; ");
+    let text = with(&mut machine, 1953);
     assert_starts(
         &text,
-        "stop  the limit of open files is 2047; 1000000 clients on 2 shards take 489 of at most 256 descriptor tables of 1024 entries a shard",
+        "stop  the limit of open files is 1953; 1000000 clients on 2 shards take 257 of at most 256 descriptor tables of 1953 entries a shard",
     );
     assert!(text.contains("ulimit -n 65536 as root"), "{text}");
     assert!(text.contains("LimitNOFILE=65536"), "{text}");
     assert!(
-        text.contains(", or --shards 4 (or tuning/tune apply --connections 1000000)"),
+        text.contains(", or --shards 3 (or tuning/tune apply --connections 1000000)"),
         "{text}"
     );
     // So few that no number of shards helps: each has files of its own.
@@ -263,7 +263,7 @@ fn rings_of_a_normal_user_count_as_locked_memory() {
     machine.open_files = Some((20_000, 20_000));
     assert_starts(
         &line(&machine, "locked memory"),
-        "stop  1 MB may be locked (ulimit -l); 70 rings take 15 MB, 5 MB at the least: ",
+        "stop  1 MB may be locked (ulimit -l); 58 rings take 13 MB, 4 MB at the least: ",
     );
     machine.locks_freely = true;
     let findings = diagnose(&machine, &plan(1_000_000));

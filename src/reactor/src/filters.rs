@@ -1,0 +1,256 @@
+//! Connections that do not speak MQTT's bytes on the wire: PROXY header, TLS, WebSocket ([`filter`]).
+//!
+//! The core sees such a connection as any other. What is received goes through its filter first; what the core sends is
+//! put into frames and records, and the core's own buffers go back to it when those were sent. Handshakes and the answers of
+//! the layers themselves are sent without the core.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use filter::{CloseWhy, Filter, FilterSettings, Stage};
+use shard::{ConnectionId, ListenerId, Outgoing, ReceiveEnd};
+
+use crate::core::Core;
+use crate::counters::ReactorCounter;
+use crate::driver::Driver;
+use crate::slots::{ENDED, FILTERED, Phase};
+
+/// Slots per chunk, as in `slots`.
+const CHUNK: usize = 1024;
+/// Receives of TLS handshakes handled in one tick: each may cost a signature, a tenth of a millisecond to one.
+const TICK_HANDSHAKES_MAX: u32 = 8;
+/// Room of a scratch buffer that is kept.
+const SCRATCH_KEPT: usize = 256 << 10;
+
+/// What the listeners of a node put in front of MQTT, by listener. Shared by all shards; may be changed while they run:
+/// connections that are open keep what they have.
+#[derive(Debug, Default)]
+pub struct FilterTable {
+    entries: Mutex<Vec<Option<Arc<FilterSettings>>>>,
+}
+
+impl FilterTable {
+    /// Sets what a listener has from now on. None, or nothing in it: MQTT at once.
+    pub fn set(&self, listener: ListenerId, settings: Option<Arc<FilterSettings>>) {
+        let settings = settings.filter(|settings| !settings.is_plain());
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::from(listener.0);
+        if entries.len() <= place {
+            entries.resize_with(place + 1, || None);
+        }
+        entries[place] = settings;
+    }
+
+    /// What a listener has now.
+    fn of(&self, listener: ListenerId) -> Option<Arc<FilterSettings>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(usize::from(listener.0)).cloned().flatten()
+    }
+}
+
+/// The filter of one connection.
+#[derive(Debug)]
+pub(crate) struct Filtered {
+    filter: Box<Filter>,
+    /// What goes on the wire next.
+    wire: Vec<u8>,
+    /// What the core lent for the send in flight.
+    lent: Option<Outgoing>,
+    /// The core knows who the peer is.
+    is_introduced: bool,
+    /// The peer was told that we end.
+    has_said_goodbye: bool,
+    /// The core was told that nothing more comes.
+    has_ended: bool,
+}
+
+/// The filters of neighbouring slots.
+type Chunk = Box<[Option<Box<Filtered>>]>;
+
+/// The filters of a shard, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    chunks: Vec<Option<Chunk>>,
+    /// Scratch: what a receive is in MQTT's bytes.
+    plain: Vec<u8>,
+    /// Receives of handshakes in this tick.
+    pub(crate) handshakes: u32,
+}
+
+impl Filters {
+    /// The filter of a slot.
+    fn get(&mut self, index: u32) -> Option<&mut Filtered> {
+        let place = index as usize;
+        self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].as_deref_mut()
+    }
+
+    /// Gives a slot a filter.
+    fn insert(&mut self, index: u32, filtered: Box<Filtered>) {
+        let place = index as usize;
+        if self.chunks.len() <= place / CHUNK {
+            self.chunks.resize_with(place / CHUNK + 1, || None);
+        }
+        let chunk =
+            self.chunks[place / CHUNK].get_or_insert_with(|| (0..CHUNK).map(|_| None).collect());
+        chunk[place % CHUNK] = Some(filtered);
+    }
+
+    /// Takes a slot's filter.
+    pub(crate) fn take(&mut self, index: u32) -> Option<Box<Filtered>> {
+        let place = index as usize;
+        self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].take()
+    }
+}
+
+impl<C: Core> Driver<C> {
+    /// Gives a connection that was accepted the filter of its listener, if that has one.
+    pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId) {
+        let Some(settings) = self.filter_table.of(listener) else { return };
+        let filtered = Filtered {
+            filter: Filter::new(&settings),
+            wire: Vec::new(),
+            lent: None,
+            is_introduced: false,
+            has_said_goodbye: false,
+            has_ended: false,
+        };
+        self.place_filter(index, Box::new(filtered));
+    }
+
+    /// Puts a filter into a slot: a new one, or one that came with its connection.
+    pub(crate) fn place_filter(&mut self, index: u32, filtered: Box<Filtered>) {
+        self.filters.insert(index, filtered);
+        self.slots.get(index).expect("a filtered connection has its slot").set(FILTERED);
+    }
+
+    /// Whether a receive of this connection is a handshake for which this tick has no time any more.
+    pub(crate) fn is_over_handshakes(&mut self, index: u32) -> bool {
+        self.filters.handshakes >= TICK_HANDSHAKES_MAX
+            && self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
+    }
+
+    /// Hands in what a filter makes of received bytes; gives the buffer back.
+    pub(crate) fn hand_in_filtered(
+        &mut self,
+        core: &mut C,
+        id: ConnectionId,
+        buffer: u16,
+        len: u32,
+    ) {
+        let buffers = self.lanes.buffers(id.index);
+        let mut plain = std::mem::take(&mut self.filters.plain);
+        plain.clear();
+        let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
+        let is_handshake = filtered.filter.stage() == Stage::Tls;
+        let raw = buffers.received_mut(buffer, len);
+        let result = filtered.filter.received(raw, &mut plain, &mut filtered.wire);
+        buffers.release(buffer);
+        let introduces = !filtered.is_introduced && filtered.filter.is_open();
+        filtered.is_introduced |= introduces;
+        let (has_wire, is_ended) = (!filtered.wire.is_empty(), filtered.filter.is_ended());
+        let peer = introduces.then(|| {
+            let certificate = filtered.filter.client_certificate().map(<[u8]>::to_vec);
+            (filtered.filter.take_peer(), certificate)
+        });
+        self.filters.handshakes += u32::from(is_handshake);
+        if let Some((peer, certificate)) = peer {
+            core.peer_known(id, &peer, certificate.as_deref());
+        }
+        if !plain.is_empty() {
+            core.received(id, &plain);
+        }
+        if plain.capacity() <= SCRATCH_KEPT {
+            self.filters.plain = plain;
+        }
+        if has_wire {
+            self.flushes.push(id);
+        }
+        let end = match result {
+            Err(error) => {
+                self.counters.add(ReactorCounter::FilterErrors, 1);
+                log::debug!("shard {}: connection {}: {error}", self.id, id.index);
+                Some(ReceiveEnd::Refused(error.reason()))
+            }
+            Ok(()) if is_ended => Some(ReceiveEnd::PeerClosed),
+            Ok(()) => None,
+        };
+        if let Some(end) = end {
+            self.end_filtered(core, id, end);
+        }
+    }
+
+    /// Nothing more comes from a filtered connection, though its socket may still be open.
+    fn end_filtered(&mut self, core: &mut C, id: ConnectionId, end: ReceiveEnd) {
+        let slot = self.slots.get(id.index).expect("checked by the caller");
+        let is_open = slot.phase == Phase::Open && !slot.has(ENDED);
+        let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
+        if is_open && !std::mem::replace(&mut filtered.has_ended, true) {
+            core.receive_ended(id, end);
+        }
+    }
+
+    /// Submits what a filtered connection has to send, of its layers and of the core. True: a send is in flight.
+    pub(crate) fn send_next_filtered(&mut self, core: &mut C, id: ConnectionId) -> bool {
+        let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
+        while filtered.lent.is_none() && filtered.filter.is_open() {
+            let Some(outgoing) = core.take_outgoing(id) else { break };
+            if outgoing.is_empty() {
+                self.again = true;
+                core.sent(id, outgoing, Ok(()));
+                continue;
+            }
+            // An error means that the connection has ended: nothing is put on the wire any more.
+            let _ = match &outgoing {
+                Outgoing::Bytes(bytes) => {
+                    filtered.filter.send(std::iter::once(bytes.as_slice()), &mut filtered.wire)
+                }
+                Outgoing::Shared(bytes) => {
+                    filtered.filter.send(std::iter::once(bytes.as_ref()), &mut filtered.wire)
+                }
+                Outgoing::Segments(segments) => {
+                    filtered.filter.send(segments.iter().map(AsRef::as_ref), &mut filtered.wire)
+                }
+            };
+            filtered.lent = Some(outgoing);
+        }
+        let wire = std::mem::take(&mut filtered.wire);
+        if wire.is_empty() {
+            // What was lent could not be put on the wire: the connection is at its end.
+            let Some(outgoing) = filtered.lent.take() else { return false };
+            self.again = true;
+            core.sent(id, outgoing, Err(libc::EPIPE));
+            return false;
+        }
+        let total = wire.len();
+        self.submit_send(id, Outgoing::Bytes(wire), total);
+        true
+    }
+
+    /// A send of a filtered connection is over: the core gets back what it had lent.
+    pub(crate) fn filtered_sent(
+        &mut self,
+        core: &mut C,
+        id: ConnectionId,
+        result: Result<(), i32>,
+    ) {
+        let Some(filtered) = self.filters.get(id.index) else { return };
+        let has_wire = !filtered.wire.is_empty();
+        match (filtered.lent.take(), result) {
+            (Some(outgoing), result) => core.sent(id, outgoing, result),
+            (None, Err(errno)) => self.end_filtered(core, id, ReceiveEnd::Failed(errno)),
+            (None, Ok(())) => self.again = true,
+        }
+        if has_wire || result.is_ok() {
+            self.flushes.push(id);
+        }
+    }
+
+    /// Ends the layers in good order, once. True: a send is in flight.
+    pub(crate) fn say_goodbye(&mut self, core: &mut C, id: ConnectionId) -> bool {
+        let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
+        if std::mem::replace(&mut filtered.has_said_goodbye, true) {
+            return false;
+        }
+        filtered.filter.close(CloseWhy::Normal, &mut filtered.wire);
+        self.send_next_filtered(core, id)
+    }
+}
