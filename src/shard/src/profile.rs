@@ -22,7 +22,7 @@ impl Profile {
         let messages = self.options.max_publish_rate.or(self.mqtt.max_publish_rate);
         let bucket = |rate: Option<config::Rate>| rate.map(|rate| TokenBucket::new(rate, now_ms));
         let (bytes, messages) = (bucket(self.options.rate_limit), bucket(messages));
-        (bytes.is_some() || messages.is_some()).then(|| ClientRates {
+        (bytes.is_some() || messages.is_some()).then_some(ClientRates {
             bytes,
             messages,
             rests_until_ms: None,
