@@ -57,9 +57,9 @@ pub enum NodeError {
     /// {0}
     Acl(#[from] AclFileError),
     /// {0}
-    Banned(#[from] BannedError),
-    /// {0}
     Filter(#[from] FilterSetupError),
+    /// {0}
+    Banned(#[from] BannedError),
     /// {0}
     Probe(#[from] ProbeError),
     /// {0}

@@ -329,6 +329,8 @@ impl<C: Core> Driver<C> {
         if eager {
             // SAFETY: the entry's buffers stay in `sends` until after the enter that submits it.
             unsafe { self.lanes.push_uncounted(id.index, &entry) };
+            let lane = self.lanes.of(id.index);
+            self.lanes.at(lane).queued_eager(self.sends.eager(number));
         } else {
             // SAFETY: the entry's buffers stay in `sends` until the completion.
             unsafe { self.lanes.push(id.index, &entry) };
@@ -362,10 +364,14 @@ impl<C: Core> Driver<C> {
         self.send_done(core, id, outgoing, result);
     }
 
-    /// All completions since the last enter were seen: the eager sends without one are done.
+    /// Ends the eager sends of which is known that they are done.
     pub(crate) fn finish_eager(&mut self, core: &mut C) {
-        while let Some((id, outgoing)) = self.sends.next_eager() {
-            self.send_done(core, id, outgoing, Ok(()));
+        for lane in 0..self.lanes.count() {
+            while let Some(send) = self.lanes.at(lane).next_eager() {
+                if let Some((id, outgoing)) = self.sends.finish_eager(send) {
+                    self.send_done(core, id, outgoing, Ok(()));
+                }
+            }
         }
     }
 

@@ -278,11 +278,8 @@ impl<C: Core> Driver<C> {
         for turn in 0..lanes {
             left -= self.reap_lane(core, (first + turn) % lanes, left);
         }
-        if left > 0 && !self.lanes.overflowed() && !self.lanes.has_unsubmitted() {
-            self.finish_eager(core);
-        } else {
-            self.again = true;
-        }
+        self.finish_eager(core);
+        self.again |= left == 0 || self.lanes.overflowed() || self.lanes.has_unsubmitted();
     }
 
     /// Takes the completions of one lane, at most so many. Gives their number; if it is less, all were seen.

@@ -18,6 +18,7 @@ use shard::ConnectionId;
 use crate::ReactorSettings;
 use crate::buffers::Buffers;
 use crate::ring_setup::{Port, RingError, Wait, descriptors_max};
+use crate::sends::EagerSend;
 
 /// Part of the slots, as a divisor, that are free at least; otherwise a lane is added.
 const FREE_SHARE: u64 = 8;
@@ -37,6 +38,12 @@ pub(crate) struct Lane {
     used: u32,
     /// Connections whose receive ended because all buffers were in use.
     pub(crate) starved: VecDeque<ConnectionId>,
+    /// Eager sends that were not seen to be done, in the order of their submission.
+    eager: VecDeque<EagerSend>,
+    /// How many of them were submitted by an enter, and how many completions there were right after it.
+    marks: VecDeque<(usize, Option<u64>)>,
+    /// How many were not submitted by any.
+    unmarked: usize,
 }
 
 impl Lane {
@@ -53,7 +60,50 @@ impl Lane {
         let port = Port::new(&sizes, table, share == 1)?;
         let buffers = Buffers::register(&port.submitter(), buffers, settings.buffer_bytes)
             .map_err(|error| RingError::Buffers(buffers, settings.buffer_bytes, error))?;
-        Ok(Self { port, buffers, used: 0, starved: VecDeque::new() })
+        Ok(Self {
+            port,
+            buffers,
+            used: 0,
+            starved: VecDeque::new(),
+            eager: VecDeque::new(),
+            marks: VecDeque::new(),
+            unmarked: 0,
+        })
+    }
+
+    /// Enters; the eager sends that it submits are done when the completions that are there afterwards were seen: one that
+    /// fails makes its completion while it is submitted.
+    pub(crate) fn enter(&mut self, wait: Wait) {
+        self.port.enter(wait);
+        // What the kernel holds back because the queue is full is not counted: the next enter may tell.
+        let posted = (!self.port.overflowed()).then(|| self.port.posted());
+        if posted.is_some() {
+            for (_, mark) in self.marks.iter_mut().rev().take_while(|(_, mark)| mark.is_none()) {
+                *mark = posted;
+            }
+        }
+        if self.unmarked > 0 && !self.port.has_unsubmitted() {
+            self.marks.push_back((std::mem::take(&mut self.unmarked), posted));
+        }
+    }
+
+    /// An eager send was queued.
+    pub(crate) fn queued_eager(&mut self, send: EagerSend) {
+        self.eager.push_back(send);
+        self.unmarked += 1;
+    }
+
+    /// The next eager send of which is known that it is done, unless a completion has said otherwise.
+    pub(crate) fn next_eager(&mut self) -> Option<EagerSend> {
+        let (count, mark) = self.marks.front_mut()?;
+        if mark.is_none_or(|mark| mark > self.port.reaped()) {
+            return None;
+        }
+        *count -= 1;
+        if *count == 0 {
+            self.marks.pop_front();
+        }
+        self.eager.pop_front()
     }
 
     /// Slots that are free at least before a lane is added, if it is the only one.
@@ -243,7 +293,7 @@ impl Lanes {
     pub(crate) fn run_deferred(&mut self) {
         for lane in &mut self.lanes[1..] {
             if lane.port.is_deferring() {
-                lane.port.enter(Wait::No);
+                lane.enter(Wait::No);
             }
         }
     }
@@ -254,7 +304,7 @@ impl Lanes {
         let mut wait = wait;
         for lane in &mut self.lanes[1..] {
             if lane.port.has_queued() {
-                lane.port.enter(Wait::No);
+                lane.enter(Wait::No);
             }
             if wait == Wait::Yes {
                 lane.port.signal_completions();
@@ -263,7 +313,7 @@ impl Lanes {
                 wait = Wait::No;
             }
         }
-        self.lanes[0].port.enter(wait);
+        self.lanes[0].enter(wait);
         for lane in &mut self.lanes[1..] {
             lane.port.silence_completions();
         }

@@ -47,6 +47,8 @@ pub(crate) struct Port {
     left_over: bool,
     /// Operations whose last completion has not come.
     in_flight: u64,
+    /// Completions taken so far.
+    reaped: u64,
     /// Entries of the direct descriptor table.
     pub(crate) table_entries: u32,
 }
@@ -78,7 +80,14 @@ impl Port {
         ring.submitter()
             .register_files_sparse(table_entries)
             .map_err(|error| RingError::Table(table_entries, error))?;
-        Ok(Self { ring, spill: VecDeque::new(), left_over: false, in_flight: 0, table_entries })
+        Ok(Self {
+            ring,
+            spill: VecDeque::new(),
+            left_over: false,
+            in_flight: 0,
+            reaped: 0,
+            table_entries,
+        })
     }
 
     /// Makes the ring. A normal user's rings count against the memlock limit, and those of a process that has just ended still do
@@ -218,6 +227,18 @@ impl Port {
         self.ring.submission().cq_overflow()
     }
 
+    /// Completions taken so far.
+    #[inline]
+    pub(crate) fn reaped(&self) -> u64 {
+        self.reaped
+    }
+
+    /// Completions so far, taken or in the queue.
+    #[inline]
+    pub(crate) fn posted(&mut self) -> u64 {
+        self.reaped + self.ring.completion().len() as u64
+    }
+
     /// Whether the last enter left operations that the kernel has not taken: the submission queue was full, or it had no
     /// memory for them. What they point to is still needed.
     #[inline]
@@ -264,6 +285,8 @@ impl Port {
         &mut self,
         batch: &'a mut [MaybeUninit<cqueue::Entry>],
     ) -> &'a mut [cqueue::Entry] {
-        self.ring.completion().fill(batch)
+        let completions = self.ring.completion().fill(batch);
+        self.reaped += completions.len() as u64;
+        completions
     }
 }

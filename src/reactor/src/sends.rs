@@ -3,8 +3,8 @@
 //! An entry owns the buffers from the submission to the last completion; then they go back to the shard.
 //!
 //! A small send is *eager*: it may not wait (`MSG_DONTWAIT`), so the kernel does it while it takes the submission, and it
-//! makes a completion only if it could not send all. Whoever has seen the completions after the enter knows that the others
-//! are done. That saves one of two enters per message on a connection with little traffic.
+//! makes a completion only if it could not send all. Whoever has seen the completions that were there right after the enter
+//! knows that the others are done (`lanes::Lane`). That saves one of two enters per message on a connection with little traffic.
 
 use io_uring::{opcode, squeue, types};
 use shard::{ConnectionId, Outgoing};
@@ -36,6 +36,8 @@ struct Sending {
     gather: Option<Box<Gather>>,
     /// It makes no completion if it succeeds.
     eager: bool,
+    /// Which of all sends it is: entries are used again.
+    serial: u64,
 }
 
 /// The sends of one shard.
@@ -43,11 +45,18 @@ struct Sending {
 pub(crate) struct Sends {
     entries: Vec<Sending>,
     free: Vec<u32>,
-    /// The eager sends since the last time all completions were seen.
-    eager: Vec<u32>,
+    /// Sends so far.
+    started: u64,
     /// Gathers that were used and wait for the next.
     #[allow(clippy::vec_box, reason = "the kernel holds their address")]
     gathers: Vec<Box<Gather>>,
+}
+
+/// An eager send, by its entry and its number among all sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EagerSend {
+    number: u32,
+    serial: u64,
 }
 
 /// What became of a send after a completion.
@@ -67,34 +76,34 @@ impl Sends {
         total: usize,
         eager: bool,
     ) -> u32 {
-        let sending = Sending { id, outgoing: Some(outgoing), total, sent: 0, gather: None, eager };
-        let number = if let Some(number) = self.free.pop() {
+        self.started += 1;
+        let serial = self.started;
+        let outgoing = Some(outgoing);
+        let sending = Sending { id, outgoing, total, sent: 0, gather: None, eager, serial };
+        if let Some(number) = self.free.pop() {
             self.entries[number as usize] = sending;
             number
         } else {
             self.entries.push(sending);
             u32::try_from(self.entries.len() - 1).expect("one send per connection")
-        };
-        if eager {
-            self.eager.push(number);
         }
-        number
     }
 
-    /// The next eager send that is done, after all completions were seen.
-    pub(crate) fn next_eager(&mut self) -> Option<(ConnectionId, Outgoing)> {
-        while let Some(number) = self.eager.pop() {
-            let sending = &mut self.entries[number as usize];
-            // One that failed was completed, or goes on as an ordinary send.
-            if sending.eager
-                && let Some(outgoing) = sending.outgoing.take()
-            {
-                let id = sending.id;
-                self.release(number);
-                return Some((id, outgoing));
-            }
+    /// What tells an eager send from the others that use its entry.
+    pub(crate) fn eager(&self, number: u32) -> EagerSend {
+        EagerSend { number, serial: self.entries[number as usize].serial }
+    }
+
+    /// Ends an eager send that is done: the completions after its enter were seen. None: it had one, or goes on as an ordinary send.
+    pub(crate) fn finish_eager(&mut self, send: EagerSend) -> Option<(ConnectionId, Outgoing)> {
+        // All entries may have been given up in the meantime, when none was in use.
+        let sending = self.entries.get_mut(send.number as usize)?;
+        if !sending.eager || sending.serial != send.serial {
+            return None;
         }
-        None
+        let (id, outgoing) = (sending.id, sending.outgoing.take()?);
+        self.release(send.number);
+        Some((id, outgoing))
     }
 
     /// Makes an entry an ordinary send; whether it was an eager one, of which the kernel owes no completion.
@@ -109,7 +118,7 @@ impl Sends {
         self.free.push(number);
         if self.free.len() == self.entries.len() && self.entries.len() > IDLE_ENTRIES_MAX {
             // A big fan-out is over.
-            *self = Self::default();
+            *self = Self { started: self.started, ..Self::default() };
         }
     }
 
@@ -242,12 +251,19 @@ mod tests {
         let mut sends = Sends::default();
         let other = ConnectionId { index: 4, generation: 1 };
         let short = sends.start(ID, Outgoing::Bytes(vec![1; 10]), 10, true);
-        sends.start(other, Outgoing::Bytes(vec![1; 5]), 5, true);
+        let whole = sends.start(other, Outgoing::Bytes(vec![1; 5]), 5, true);
+        let (first, second) = (sends.eager(short), sends.eager(whole));
         assert!(sends.end_eager(short));
         assert!(matches!(sends.completed(short, 4, true), Progress::Short));
-        assert!(matches!(sends.next_eager(), Some((id, _)) if id == other));
-        assert!(sends.next_eager().is_none());
-        assert!(!sends.end_eager(short), "it goes on as an ordinary send");
+        assert!(sends.finish_eager(first).is_none(), "it goes on as an ordinary send");
+        assert!(matches!(sends.finish_eager(second), Some((id, _)) if id == other));
+        assert!(!sends.end_eager(short));
+        // Its entry is used again before the first was looked for.
+        let again = sends.start(other, Outgoing::Bytes(vec![1; 5]), 5, true);
+        assert_eq!(again, whole);
+        assert!(sends.finish_eager(second).is_none(), "another send has its entry");
+        let third = sends.eager(again);
+        assert!(sends.finish_eager(third).is_some());
         assert!(matches!(sends.completed(short, 6, true), Progress::Done(_, Ok(()))));
         assert_eq!(sends.in_flight(), 0);
     }

@@ -707,3 +707,33 @@ fn a_further_ring_whose_completions_overflow_goes_on() {
     assert!(ticks < 50, "it rests, not {ticks} ticks");
     echoes.stop();
 }
+
+#[test]
+fn sends_end_while_there_are_always_more_completions_than_a_tick_takes() {
+    let settings = ReactorSettings { tick_completions_max: 4, ..small() };
+    let echoes = start(&[settings], false);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood: Vec<_> = (0..32)
+        .map(|_| {
+            let (mut writer, stop) = (connect(&echoes), Arc::clone(&stop));
+            let mut reader = writer.try_clone().unwrap();
+            std::thread::spawn(move || {
+                std::thread::spawn(
+                    move || while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {},
+                );
+                while !stop.load(Relaxed) && writer.write_all(b"0123456789").is_ok() {}
+            })
+        })
+        .collect();
+    let mut probe = connect(&echoes);
+    for _ in 0..50 {
+        // The second echo waits for the end of the first one's send.
+        echoed(&mut probe, b"probe");
+    }
+    stop.store(true, Relaxed);
+    for thread in flood {
+        thread.join().unwrap();
+    }
+    drop(probe);
+    echoes.stop();
+}
