@@ -1,5 +1,6 @@
 //! Listeners: kinds, access rules, rates, mountpoints, zones, start and stop (SEED-LSN-01 to SEED-LSN-25).
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -65,19 +66,6 @@ fn a_bad_setting_of_a_listener_is_one_line() {
          listener.tcp.b = [::1]:1\nlistener.tcp.b.rate_limit = 100,10\nlistener.tcp.b.mountpoint = b/%u/\n",
     );
     assert!(right && text == "The settings are right.\n", "{text}");
-}
-
-/// What this build does not serve is not passed over.
-#[test]
-fn what_is_not_in_this_build_is_refused() {
-    for (lines, key) in [
-        ("listener.ws.a = 8083\n", "listener.ws.a"),
-        ("listener.tcp.a = 1\nlistener.tcp.a.proxy_protocol = on\n", "listener.tcp.a"),
-    ] {
-        let (right, text) = check(lines);
-        assert!(!right && text.starts_with(&format!("ringmq: {key}")), "{text}");
-        assert!(text.contains("not in this build yet") && text.lines().count() == 1, "{text}");
-    }
 }
 
 /// A listener beside the harness's own: its address, by its name.
@@ -409,4 +397,29 @@ fn a_listener_whose_port_was_taken() {
     drop(other);
     let _ = broker.cli(&["listeners", "start", "tcp", "two"]);
     assert_eq!(connect(two, &Connect::new(V311, &id())).1.code, 0);
+}
+
+/// SEED-LSN-19: a WebSocket listener as well, and those that have not begun to speak.
+#[test]
+fn a_websocket_listener_is_stopped_and_started() {
+    let broker = Broker::start(&["listener.ws.w=127.0.0.1:0"]);
+    let w = address(&broker, "w");
+    let get = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = || {
+        let mut stream = TcpStream::connect(w).unwrap();
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        stream.write_all(get).unwrap();
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    assert!(answer().starts_with("HTTP/1.1 "), "it speaks HTTP");
+    let mut silent = TcpStream::connect(w).unwrap();
+    silent.set_read_timeout(Some(WAIT)).unwrap();
+    let stopped = broker.cli(&["listeners", "stop", "ws", "w"]);
+    assert_eq!(stopped, "Stop mqtt:ws listener on w successfully.\n");
+    // It may be told in the words of HTTP, but is closed.
+    silent.read_to_end(&mut Vec::new()).unwrap();
+    let _ = broker.cli(&["listeners", "start", "mqtt:ws", &w.port().to_string()]);
+    assert!(answer().starts_with("HTTP/1.1 "), "it speaks HTTP again");
 }

@@ -434,7 +434,7 @@ impl Clients {
         let plain = plain_publish(target.version, form, &publication, *now);
         match target.extras.as_deref_mut() {
             Some(extras) if extras.shape_publish() => {
-                let topic = unmount(extras.mountpoint.as_deref(), publication.topic);
+                let topic = unmount(extras.mountpoint(), publication.topic);
                 let plain = PublishOut { topic, ..plain };
                 let limit = extras.maximum_packet_size as usize;
                 // Setting an alias costs 3 bytes, and may make both lengths before it longer by one; it must not be what makes

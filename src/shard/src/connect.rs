@@ -10,7 +10,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, flag};
+use crate::connection::{Extras, State, Terms, flag};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -176,9 +176,8 @@ impl Shard {
         let rates = profile.rates(now.mono_ms);
         let (is_limited, is_mounted) = (rates.is_some(), mountpoint.is_some());
         if is_limited || is_mounted {
-            let extras = extras.get_or_insert_default();
-            extras.rates = rates;
-            extras.mountpoint = mountpoint;
+            let rates = rates.unwrap_or_default();
+            extras.get_or_insert_default().terms = Some(Box::new(Terms { rates, mountpoint }));
         }
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         connection.session = session.0;

@@ -113,16 +113,28 @@ pub(crate) struct Extras {
     pub alias_maximum: u16,
     pub outbound: OutboundAliases,
     pub inbound: InboundAliases,
-    /// What it may send.
-    pub rates: Option<Box<ClientRates>>,
-    /// The prefix of its topics.
+    /// What only clients of some listeners have.
+    pub terms: Option<Box<Terms>>,
+}
+
+/// What a listener asks of its clients, where it asks something.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// What they may send.
+    pub rates: ClientRates,
+    /// The prefix of their topics.
     pub mountpoint: Option<Box<str>>,
 }
 
 impl Extras {
     /// Whether a PUBLISH to it may look unlike that to others.
     pub fn shape_publish(&self) -> bool {
-        self.alias_maximum > 0 || self.maximum_packet_size < u32::MAX || self.mountpoint.is_some()
+        self.alias_maximum > 0 || self.maximum_packet_size < u32::MAX || self.terms.is_some()
+    }
+
+    /// The prefix of its topics.
+    pub fn mountpoint(&self) -> Option<&str> {
+        self.terms.as_ref()?.mountpoint.as_deref()
     }
 }
 
@@ -135,8 +147,7 @@ impl Default for Extras {
             alias_maximum: 0,
             outbound: OutboundAliases::default(),
             inbound: InboundAliases::default(),
-            rates: None,
-            mountpoint: None,
+            terms: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::shard::Shard;
 
 /// Until when a connection rests, if it does.
 pub(crate) fn rests_until_ms(connection: &Connection) -> Option<u64> {
-    connection.extras.as_ref()?.rates.as_ref()?.rests_until_ms
+    connection.extras.as_ref()?.terms.as_ref()?.rates.rests_until_ms
 }
 
 impl Shard {
@@ -18,8 +18,9 @@ impl Shard {
     pub(crate) fn charge(&mut self, id: ConnectionId, bytes: u64, messages: u64) {
         let now_ms = self.clients.now.mono_ms;
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
-        let rates = connection.extras.as_mut().and_then(|extras| extras.rates.as_deref_mut());
-        let Some(rates) = rates.filter(|_| connection.state == State::Connected) else { return };
+        let terms = connection.extras.as_mut().and_then(|extras| extras.terms.as_mut());
+        let Some(terms) = terms.filter(|_| connection.state == State::Connected) else { return };
+        let rates = &mut terms.rates;
         let before = rates.rests_until_ms;
         for (bucket, tokens) in [(&mut rates.bytes, bytes), (&mut rates.messages, messages)] {
             if let Some(bucket) = bucket.as_mut().filter(|_| tokens > 0)
@@ -50,8 +51,8 @@ impl Shard {
             self.rests.pop_first();
             let connection = self.clients.connections.at_mut(index);
             let connection = connection.expect("a connection that ends rests no more");
-            let rates = connection.extras.as_mut().and_then(|extras| extras.rates.as_mut());
-            rates.expect("who rests has a rate").rests_until_ms = None;
+            let terms = connection.extras.as_mut().and_then(|extras| extras.terms.as_mut());
+            terms.expect("who rests has a rate").rates.rests_until_ms = None;
             let id = ConnectionId { index, generation: connection.generation };
             self.resume(id, pause::RATE);
         }
@@ -64,8 +65,9 @@ impl Shard {
             return;
         }
         connection.flags &= !flag::LIMITED;
-        let rates = connection.extras.as_mut().and_then(|extras| extras.rates.take());
-        if let Some(until_ms) = rates.and_then(|rates| rates.rests_until_ms) {
+        let terms = connection.extras.as_mut().and_then(|extras| extras.terms.as_mut());
+        let until_ms = terms.and_then(|terms| std::mem::take(&mut terms.rates).rests_until_ms);
+        if let Some(until_ms) = until_ms {
             self.rests.remove(&(until_ms, id.index));
         }
         self.resume(id, pause::RATE);

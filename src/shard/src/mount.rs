@@ -70,7 +70,7 @@ impl Shard {
     /// A filter behind the prefix of a connection, if it has one. What asks for a share stays in front.
     pub(crate) fn mounted_filter(&self, id: ConnectionId, text: &str) -> Option<String> {
         let extras = self.clients.connections.get(id)?.extras.as_ref()?;
-        let prefix = extras.mountpoint.as_deref()?;
+        let prefix = extras.mountpoint()?;
         let parsed = ParsedFilter::parse(text, &self.limits).ok()?;
         let (share, filter) = text.split_at(text.len() - parsed.filter.len());
         Some(format!("{share}{prefix}{filter}"))

@@ -18,12 +18,15 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// The buckets of a client that connects now; none if nothing limits it.
-    pub fn rates(&self, now_ms: u64) -> Option<Box<ClientRates>> {
+    pub fn rates(&self, now_ms: u64) -> Option<ClientRates> {
         let messages = self.options.max_publish_rate.or(self.mqtt.max_publish_rate);
         let bucket = |rate: Option<config::Rate>| rate.map(|rate| TokenBucket::new(rate, now_ms));
         let (bytes, messages) = (bucket(self.options.rate_limit), bucket(messages));
-        (bytes.is_some() || messages.is_some())
-            .then(|| Box::new(ClientRates { bytes, messages, rests_until_ms: None }))
+        (bytes.is_some() || messages.is_some()).then_some(ClientRates {
+            bytes,
+            messages,
+            rests_until_ms: None,
+        })
     }
 }
 

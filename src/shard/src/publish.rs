@@ -162,7 +162,7 @@ impl Shard {
     ) -> Option<Routed> {
         let connection = self.clients.connections.get(id)?;
         let session = SessionId(connection.session);
-        let prefix = connection.extras.as_ref()?.mountpoint.as_deref()?;
+        let prefix = connection.extras.as_ref()?.mountpoint()?;
         let mut mounted = std::mem::take(&mut self.scratch.topic);
         let fits = mount(prefix, topic, &self.limits, &mut mounted);
         let routed = fits.then(|| self.publish_from(session, &mounted, publish));
