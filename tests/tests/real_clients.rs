@@ -1,89 +1,22 @@
 //! Real clients against the broker: mosquitto's, paho-mqtt, MQTT.js, rumqttc. They are installed by `scripts/install-test-deps`; a client
 //! that is missing fails its test with that name.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_tests::broker::{root, target};
+use ringmq_tests::commands::{Subscriber, run};
 use ringmq_tests::{Broker, id, shared, topic};
 
 const VERSIONS: [&str; 3] = ["31", "311", "5"];
-
-#[track_caller]
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{} does not run ({error}): run scripts/install-test-deps", program(command))
-    });
-    assert!(
-        output.status.success(),
-        "{command:?} ended with {}:\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn program(command: &Command) -> String {
-    command.get_program().to_string_lossy().into_owned()
-}
 
 /// A mosquitto client with host, port and version.
 fn mosquitto(name: &str, broker: &Broker, version: &str) -> Command {
     let mut command = Command::new(name);
     command.args(["-h", "127.0.0.1", "-p", &broker.address().port().to_string(), "-V", version]);
     command
-}
-
-/// A subscriber that has its SUBACK; its lines of output are read by `line`.
-struct Subscriber {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Subscriber {
-    #[track_caller]
-    fn start(command: &mut Command) -> Subscriber {
-        // With -d it says when it is subscribed; stdbuf because a pipe would hold the lines back.
-        let mut line_buffered = Command::new("stdbuf");
-        line_buffered.args(["-oL", &program(command)]).args(command.get_args()).arg("-d");
-        let child = line_buffered.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("stdbuf and mosquitto run: run scripts/install-test-deps");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut subscriber = Subscriber { child, output };
-        subscriber.wait_for("Subscribed");
-        subscriber
-    }
-    /// The next line with this text.
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        loop {
-            line.clear();
-            let count = self.output.read_line(&mut line).expect("text");
-            assert!(count > 0, "it ended before {text:?}");
-            if line.contains(text) {
-                return line.trim().to_owned();
-            }
-        }
-    }
-    #[track_caller]
-    fn end(mut self) {
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).expect("text");
-        let status = self.child.wait().expect("it can be waited for");
-        assert!(status.success(), "{status}: {rest}");
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// mosquitto_sub and mosquitto_pub at one QoS, published by each version.
