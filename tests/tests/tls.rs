@@ -97,7 +97,7 @@ fn big_messages_through_tls() {
 fn many_small_messages_through_tls() {
     const COUNT: usize = 5000;
     let site = Site::new();
-    let broker = start(&[], &[site.listener("ssl", "t")]);
+    let broker = start(&["mqtt.max_mqueue_len=10000"], &[site.listener("ssl", "t")]);
     let to = address(&broker, "t");
     let name = topic();
     let mut command = mosquitto("mosquitto_sub", to, "311", &site);
@@ -142,7 +142,7 @@ fn abrupt_ends() {
 #[test]
 fn what_is_no_tls_is_closed() {
     let site = Site::new();
-    let broker = start(&["log.level=debug"], &[site.listener("ssl", "t")]);
+    let broker = start(&["log.console.level=debug"], &[site.listener("ssl", "t")]);
     let to = address(&broker, "t");
     let mut client = Client::open(to, V311);
     client.send(&Connect::new(V311, &id()).encode());
@@ -181,7 +181,7 @@ fn seed_lsn_15_seed_lsn_16_client_certificates() {
     by_dn.push("listener.ssl.dn.peer_cert_as_clientid=cn".to_owned());
     for shards in ["2", "8"] {
         let broker =
-            start(&["--shards", shards, "log.level=debug"], &[settings.clone(), by_dn.clone()]);
+            start(&["--shards", shards, "log.console.level=debug"], &[settings.clone(), by_dn.clone()]);
         let to = address(&broker, "t");
         let (client_id, name) = (id(), topic());
         let pair = site.authority.client("meter 7", 7);
@@ -315,7 +315,7 @@ fn refusal(settings: &[String]) -> String {
         let mut command = Command::new(binary());
         command.args(words).args(["--config", &file, "--data"]).arg(folder.folder());
         let output = command.stdin(Stdio::null()).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(1), "{words:?} {settings:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
     });
     for text in &said {
@@ -349,7 +349,7 @@ fn bad_files_are_one_line() {
         ("certfile", empty.clone(), "has no certificate in it"),
         ("keyfile", site.folder.path("server.pem"), "has no private key in it"),
         ("keyfile", empty, "has no private key in it"),
-        ("verify", "verify_peer".to_owned(), "no cacertfile says by whom"),
+        ("verify", "verify_peer".to_owned(), "give cacertfile too"),
         ("ciphers", "NONE-SUCH".to_owned(), "none of the ciphers listed can be used"),
     ] {
         let said = with(option, &value);

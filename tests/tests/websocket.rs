@@ -39,7 +39,8 @@ fn expect_alive(socket: &mut WebSocket) {
 fn seed_lsn_04_seed_lsn_05_publish_and_subscribe() {
     let site = Site::new();
     for shards in ["2", "8"] {
-        let settings = [vec![WS.to_owned()], site.listener("wss", "s")];
+        let own = [WS, "mqtt.max_packet_size=1MB"].map(str::to_owned).to_vec();
+        let settings = [own, site.listener("wss", "s")];
         let broker = start(&["--shards", shards], &settings);
         let (ws, wss) = (address(&broker, "w"), address(&broker, "s"));
         for version in [V31, V311, V5] {

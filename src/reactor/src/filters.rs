@@ -137,6 +137,11 @@ impl Filters {
         Some(filtered)
     }
 
+    /// Whether the layers of a connection have ended, but not yet sent what they had to say last.
+    pub(crate) fn has_last_word(&mut self, index: u32) -> bool {
+        self.get(index).is_some_and(|it| it.filter.is_ended() && !it.wire.is_empty())
+    }
+
     /// A connection may have come further: another deadline holds then, or none.
     fn set_deadline(&mut self, index: u32, now_ms: u64) {
         let Some(filtered) = self.get(index) else { return };
