@@ -126,11 +126,7 @@ impl WebSocket {
     #[must_use]
     #[track_caller]
     pub fn open(stream: Box<dyn Stream>, version: Version) -> WebSocket {
-        WebSocket::open_with(
-            stream,
-            version,
-            &request("/mqtt", &["Sec-WebSocket-Protocol: mqtt"]),
-        )
+        WebSocket::open_with(stream, version, &request("/mqtt", &["Sec-WebSocket-Protocol: mqtt"]))
     }
 
     /// Opens one by this request.

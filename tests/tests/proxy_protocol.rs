@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,10 +89,9 @@ fn seed_lsn_12_real_address() {
             (v2(0, CLIENT, &[]), "127.0.0.1:0"),
             (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1:0"),
         ] {
-            let address = address.strip_suffix(":0").map_or_else(
-                || address.to_owned(),
-                |ip| format!("{ip}:"),
-            );
+            let address = address
+                .strip_suffix(":0")
+                .map_or_else(|| address.to_owned(), |ip| format!("{ip}:"));
             for _ in 0..3 {
                 let client_id = id();
                 let mut client = connect(to, &header, &client_id);
@@ -233,7 +233,10 @@ impl HaProxy {
                  listen mqtt\n  bind 127.0.0.1:{port}\n  server broker {to} {option}\n"
             ),
         );
-        let mut command = Command::new("haproxy");
+        // Debian has it where only root looks.
+        let debian = Path::new("/usr/sbin/haproxy");
+        let program = if debian.is_file() { debian } else { Path::new("haproxy") };
+        let mut command = Command::new(program);
         command.args(["-db", "-f", &file]).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("haproxy runs: run scripts/install-test-deps");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -256,8 +259,7 @@ impl Drop for HaProxy {
 /// SEED-LSN-12: HAProxy in front, with both versions.
 #[test]
 fn seed_lsn_12_haproxy() {
-    let broker =
-        Broker::start(&["listener.tcp.p=127.0.0.1:0", "listener.tcp.p.proxy_protocol=on"]);
+    let broker = Broker::start(&["listener.tcp.p=127.0.0.1:0", "listener.tcp.p.proxy_protocol=on"]);
     let to = address(&broker, "p");
     for option in ["send-proxy", "send-proxy-v2"] {
         let proxy = HaProxy::start(to, option);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_tests::broker::{root, target};
+use ringmq_tests::certificates::Site;
 use ringmq_tests::commands::{Subscriber, run};
-use ringmq_tests::{Broker, id, shared, topic};
+use ringmq_tests::listening::{address, start};
+use ringmq_tests::{Broker, V5, id, shared, topic};
 
 const VERSIONS: [&str; 3] = ["31", "311", "5"];
 
@@ -158,6 +160,60 @@ fn mqtt_js() {
     let port = broker.address().port().to_string();
     for version in ["3", "4", "5"] {
         run(Command::new("node").arg(&script).arg(&module).args(["127.0.0.1", &port, version]));
+    }
+}
+
+/// SEED-LSN-04, SEED-LSN-05, SEED-LSN-16: paho over TLS with a client certificate that gives the user name, and over WebSocket with and
+/// without TLS.
+#[test]
+fn paho_mqtt_over_tls_and_websocket() {
+    let site = Site::new();
+    let mut settings = site.verifying("ssl", "t");
+    settings.push("listener.ssl.t.peer_cert_as_username=cn".to_owned());
+    settings.push("listener.ssl.t.mountpoint=%u/".to_owned());
+    settings.push("listener.ws.w=127.0.0.1:0".to_owned());
+    let broker = start(&[], &[settings, site.listener("wss", "s")]);
+    let (python, script) = (python(), root().join("tests/clients/paho_client.py"));
+    let ca = site.folder.path("ca.pem");
+    let (certificate, key) = site.put_client("paho", &site.authority.client("paho 1", 1));
+    let mut watcher = broker.client(V5);
+    watcher.subscribe("paho 1/paho/+/retained", 0);
+    for version in ["3", "4", "5"] {
+        for (listener, more) in [
+            ("t", vec!["tcp", &ca, &certificate, &key]),
+            ("w", vec!["websockets"]),
+            ("s", vec!["websockets", &ca]),
+        ] {
+            let port = address(&broker, listener).port().to_string();
+            let mut command = Command::new(&python);
+            run(command.arg(&script).args(["127.0.0.1", &port, version]).args(more));
+        }
+        // The prefix shows what the user name was.
+        assert!(watcher.message().topic.starts_with("paho 1/paho/"));
+        let _ = watcher.message();
+    }
+}
+
+/// SEED-LSN-03 to SEED-LSN-05: MQTT.js over mqtts://, ws:// and wss://.
+#[test]
+fn mqtt_js_over_tls_and_websocket() {
+    let site = Site::new();
+    let mut settings = [site.listener("ssl", "t"), site.listener("wss", "s")].concat();
+    settings.push("listener.ws.w=127.0.0.1:0".to_owned());
+    let broker = start(&[], &[settings]);
+    let module = target().join("test-node/node_modules/mqtt");
+    assert!(module.is_dir(), "{} is missing: run scripts/install-test-deps", module.display());
+    let script = root().join("tests/clients/mqttjs_client.js");
+    let ca = site.folder.path("ca.pem");
+    for version in ["3", "4", "5"] {
+        for (listener, more) in
+            [("t", vec!["mqtts", &ca]), ("w", vec!["ws"]), ("s", vec!["wss", &ca])]
+        {
+            let port = address(&broker, listener).port().to_string();
+            let mut command = Command::new("node");
+            command.arg(&script).arg(&module);
+            run(command.args(["127.0.0.1", &port, version]).args(more));
+        }
     }
 }
 

@@ -57,7 +57,8 @@ fn established(broker: &Broker, site: &Site) -> Vec<WebSocket> {
 #[test]
 fn handshakes_have_a_deadline() {
     let site = Site::new();
-    let mut settings: Vec<String> = [site.listener("ssl", "ssl"), site.listener("wss", "wss")].concat();
+    let mut settings: Vec<String> =
+        [site.listener("ssl", "ssl"), site.listener("wss", "wss")].concat();
     settings.push("listener.ws.ws=127.0.0.1:0".to_owned());
     for kind in ["ssl", "ws", "wss"] {
         settings.push(format!("listener.{kind}.{kind}.handshake_timeout=1s"));
@@ -90,8 +91,12 @@ fn connect_has_a_deadline_on_every_transport() {
     let site = Site::new();
     let mut settings = site.listener("ssl", "ssl");
     settings.extend(
-        ["listener.tcp.tcp=127.0.0.1:0", "listener.ws.ws=127.0.0.1:0", "mqtt.client.idle_timeout=1s"]
-            .map(str::to_owned),
+        [
+            "listener.tcp.tcp=127.0.0.1:0",
+            "listener.ws.ws=127.0.0.1:0",
+            "mqtt.client.idle_timeout=1s",
+        ]
+        .map(str::to_owned),
     );
     let broker = start(&[], &[settings]);
     let connect = Connect::new(V5, &id()).encode();
@@ -105,11 +110,12 @@ fn connect_has_a_deadline_on_every_transport() {
     stream.write_all(&connect[..5]).unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
     let request = request("/mqtt", &["Sec-WebSocket-Protocol: mqtt"]);
-    let mut socket =
-        WebSocket::open_with(Box::new(tcp(address(&broker, "ws"))), V5, &request);
+    let mut socket = WebSocket::open_with(Box::new(tcp(address(&broker, "ws"))), V5, &request);
     while socket.frame().is_some() {}
     assert!((1800..4500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     let text = broker.cli(&["listeners", "--json"]);
-    let counted = text.lines().filter(|line| line.contains("idle_timeout") || line.contains("partial_packet"));
+    let counted = text
+        .lines()
+        .filter(|line| line.contains("idle_timeout") || line.contains("partial_packet"));
     assert_eq!(counted.count(), 3, "{text}");
 }

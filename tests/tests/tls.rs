@@ -97,7 +97,7 @@ fn big_messages_through_tls() {
 fn many_small_messages_through_tls() {
     const COUNT: usize = 5000;
     let site = Site::new();
-    let broker = start(&["mqtt.max_mqueue_len=10000"], &[site.listener("ssl", "t")]);
+    let broker = start(&["mqtt.mqueue.max_length=10000"], &[site.listener("ssl", "t")]);
     let to = address(&broker, "t");
     let name = topic();
     let mut command = mosquitto("mosquitto_sub", to, "311", &site);
@@ -151,7 +151,11 @@ fn what_is_no_tls_is_closed() {
     let _ = (&mut &*client.stream()).read_to_end(&mut rest);
     assert!(rest.len() <= 7, "an alert at most: {rest:02x?}");
     expect_ended(&broker, "t", "tls_not_tls", 1);
-    assert!(broker.output().contains("plain MQTT or HTTP on a TLS listener"), "{}", broker.output());
+    assert!(
+        broker.output().contains("plain MQTT or HTTP on a TLS listener"),
+        "{}",
+        broker.output()
+    );
     // Who does not trust the listener says so.
     let other = Authority::new("Somebody else");
     let foreign = site.folder.write("other.pem", &other.pem);
@@ -180,8 +184,10 @@ fn seed_lsn_15_seed_lsn_16_client_certificates() {
     by_dn.push("listener.ssl.dn.peer_cert_as_username=dn".to_owned());
     by_dn.push("listener.ssl.dn.peer_cert_as_clientid=cn".to_owned());
     for shards in ["2", "8"] {
-        let broker =
-            start(&["--shards", shards, "log.console.level=debug"], &[settings.clone(), by_dn.clone()]);
+        let broker = start(
+            &["--shards", shards, "log.console.level=debug"],
+            &[settings.clone(), by_dn.clone()],
+        );
         let to = address(&broker, "t");
         let (client_id, name) = (id(), topic());
         let pair = site.authority.client("meter 7", 7);
@@ -209,10 +215,9 @@ fn seed_lsn_15_seed_lsn_16_client_certificates() {
         let foreign = Authority::new("Test authority").client("meter 7", 7);
         let expired = site.authority.client_valid("meter 7", 7, (2020, 2021));
         let revoked = site.authority.client("meter 7", 66);
-        for (reason, pair) in [
-            ("tls_certificate_expired", expired),
-            ("tls_certificate_revoked", revoked),
-        ] {
+        for (reason, pair) in
+            [("tls_certificate_expired", expired), ("tls_certificate_revoked", revoked)]
+        {
             refused(reason, &mut with_certificate("mosquitto_pub", to, &site, "bad", &pair));
         }
         let before = ["tls_certificate_unknown_ca", "tls_certificate_bad"]
@@ -350,7 +355,7 @@ fn bad_files_are_one_line() {
         ("keyfile", site.folder.path("server.pem"), "has no private key in it"),
         ("keyfile", empty, "has no private key in it"),
         ("verify", "verify_peer".to_owned(), "give cacertfile too"),
-        ("ciphers", "NONE-SUCH".to_owned(), "none of the ciphers listed can be used"),
+        ("tls_versions", "tlsv1.1".to_owned(), "none of the versions"),
     ] {
         let said = with(option, &value);
         assert!(said.contains("listener.ssl.t") && said.contains(what), "{said}");

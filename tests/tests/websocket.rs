@@ -50,7 +50,11 @@ fn seed_lsn_04_seed_lsn_05_publish_and_subscribe() {
             for stream in streams {
                 let name = topic();
                 let mut socket = WebSocket::connect(stream, &Connect::new(version, &id()));
-                assert!(socket.head.contains("Sec-WebSocket-Protocol: mqtt\r\n"), "{}", socket.head);
+                assert!(
+                    socket.head.contains("Sec-WebSocket-Protocol: mqtt\r\n"),
+                    "{}",
+                    socket.head
+                );
                 subscribe(&mut socket, version, &name);
                 let mut plain = broker.client(version);
                 plain.subscribe(&name, 1);

@@ -36,9 +36,7 @@ pub enum FilterSetupError {
 ///
 /// # Errors
 /// [`FilterSetupError`] for the first listener that cannot be served.
-pub(crate) fn load(
-    settings: &Settings,
-) -> Result<Vec<Option<ListenerFilter>>, FilterSetupError> {
+pub(crate) fn load(settings: &Settings) -> Result<Vec<Option<ListenerFilter>>, FilterSetupError> {
     settings.listeners.iter().map(|listener| of(settings, listener)).collect()
 }
 

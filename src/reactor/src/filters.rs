@@ -129,8 +129,7 @@ impl Filters {
     /// Takes a slot's filter.
     pub(crate) fn take(&mut self, index: u32) -> Option<Box<Filtered>> {
         let place = index as usize;
-        let mut filtered =
-            self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].take()?;
+        let mut filtered = self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].take()?;
         if let Some(at_ms) = filtered.deadline_ms.take() {
             self.deadlines.remove(&(at_ms, index));
         }
