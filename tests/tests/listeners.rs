@@ -67,19 +67,6 @@ fn a_bad_setting_of_a_listener_is_one_line() {
     assert!(right && text == "The settings are right.\n", "{text}");
 }
 
-/// What this build does not serve is not passed over.
-#[test]
-fn what_is_not_in_this_build_is_refused() {
-    for (lines, key) in [
-        ("listener.ws.a = 8083\n", "listener.ws.a"),
-        ("listener.tcp.a = 1\nlistener.tcp.a.proxy_protocol = on\n", "listener.tcp.a"),
-    ] {
-        let (right, text) = check(lines);
-        assert!(!right && text.starts_with(&format!("ringmq: {key}")), "{text}");
-        assert!(text.contains("not in this build yet") && text.lines().count() == 1, "{text}");
-    }
-}
-
 /// A listener beside the harness's own: its address, by its name.
 fn address(broker: &Broker, name: &str) -> SocketAddr {
     let text = broker.cli(&["listeners", "--json"]);

@@ -10,7 +10,9 @@ use ringmq_tests::broker::binary;
 use ringmq_tests::certificates::{Authority, Folder, Site};
 use ringmq_tests::commands::{Subscriber, run};
 use ringmq_tests::listening::{address, ended, expect_ended, start};
-use ringmq_tests::{Client, Connect, V311, id, topic};
+use ringmq_tests::tls::TlsStream;
+use ringmq_tests::websocket::{WebSocket, tcp};
+use ringmq_tests::{Client, Connect, Packet, Publish, Subscribe, V5, V311, WAIT, id, tls, topic};
 
 const VERSIONS: [&str; 2] = ["311", "5"];
 
@@ -254,6 +256,76 @@ fn a_certificate_may_be_optional() {
     let mut command = with_certificate("mosquitto_pub", to, &site, "bad", &expired);
     fails(command.args(["-t", "t", "-m", "x"]));
     expect_ended(&broker, "t", "tls_certificate_expired", 1);
+}
+
+/// More handshakes at once than a tick has time for: all come in, and who is in is served meanwhile.
+#[test]
+fn a_crowd_of_handshakes() {
+    const CROWD: usize = 200;
+    let site = Site::new();
+    for shards in ["1", "8"] {
+        let broker = start(&["--shards", shards], &[site.listener("ssl", "t")]);
+        let to = address(&broker, "t");
+        let mut plain = broker.client(V311);
+        let mut crowd: Vec<TlsStream> =
+            (0..CROWD).map(|_| tls::begin(tcp(to), &site.authority.pem)).collect();
+        for stream in &mut crowd {
+            // The ClientHello only: all of them wait for the broker at once.
+            stream.conn.write_tls(&mut stream.sock).unwrap();
+        }
+        plain.expect_alive();
+        for stream in &mut crowd {
+            stream.write_all(&Connect::new(V311, &id()).encode()).unwrap();
+        }
+        plain.expect_alive();
+        for stream in &mut crowd {
+            let mut ack = [0; 4];
+            stream.read_exact(&mut ack).unwrap();
+            assert_eq!(ack, [0x20, 2, 0, 0]);
+        }
+        // With all of them there, one message reaches each.
+        for stream in &mut crowd {
+            let subscribe = Subscribe::new(1).filter("all", 0);
+            stream.write_all(&subscribe.encode(V311)).unwrap();
+            let mut ack = [0; 5];
+            stream.read_exact(&mut ack).unwrap();
+        }
+        let message = Publish::new("all", "x".repeat(20_000));
+        plain.send_publish(&message);
+        let expected = message.encode(V311);
+        for stream in &mut crowd {
+            let mut got = vec![0; expected.len()];
+            stream.read_exact(&mut got).unwrap();
+            assert!(got == expected);
+        }
+    }
+}
+
+/// What MQTT has to say last is said before TLS and WebSocket end in good order.
+#[test]
+fn the_last_word_is_sent() {
+    let site = Site::new();
+    let mut broker = start(&[], &[site.listener("ssl", "t"), site.listener("wss", "w")]);
+    let addresses = ["t", "w"].map(|name| address(&broker, name));
+    let open = |number: usize| tls::begin(tcp(addresses[number]), &site.authority.pem);
+    // A CONNECT that is refused: an empty client id without a clean session.
+    let refused = Connect::new(V311, "").clean(false).encode();
+    let (mut stream, mut all) = (open(0), Vec::new());
+    stream.write_all(&refused).unwrap();
+    stream.read_to_end(&mut all).expect("TLS ends by close_notify");
+    assert_eq!(all, [0x20, 2, 0, 2]);
+    // The broker ends.
+    let (mut stream, mut all) = (open(0), Vec::new());
+    stream.write_all(&Connect::new(V5, &id()).encode()).unwrap();
+    let mut socket = WebSocket::connect(Box::new(open(1)), &Connect::new(V5, &id()));
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    broker.terminate();
+    stream.read_to_end(&mut all).expect("TLS ends by close_notify");
+    assert!(all.windows(3).any(|bytes| bytes[0] == 0xe0 && bytes[2] == 0x8b), "{all:02x?}");
+    assert!(matches!(socket.packet(), Packet::Disconnect(it) if it.reason == 0x8b));
+    assert!(socket.expect_close().is_some());
+    assert!(broker.wait_end(WAIT).success());
 }
 
 /// Runs `openssl s_client` for a moment.
