@@ -150,7 +150,8 @@ fn what_is_no_tls_is_closed() {
     client.send(&Connect::new(V311, &id()).encode());
     let mut rest = Vec::new();
     client.stream().set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let _ = (&mut &*client.stream()).read_to_end(&mut rest);
+    let mut stream = client.stream();
+    let _ = stream.read_to_end(&mut rest);
     assert!(rest.len() <= 7, "an alert at most: {rest:02x?}");
     expect_ended(&broker, "t", "tls_not_tls", 1);
     assert!(
