@@ -1,14 +1,18 @@
 // MQTT.js against a broker: publish and subscribe at every QoS, retained message, will, session, and for MQTT 5 some properties.
 //
-// usage: node mqttjs_client.js MODULE HOST PORT VERSION     MODULE is the folder of MQTT.js; VERSION is 3, 4 or 5. Exit code 0: all as expected.
+// usage: node mqttjs_client.js MODULE HOST PORT VERSION [PROTOCOL [CAFILE]]     MODULE is the folder of MQTT.js; VERSION is 3, 4 or 5;
+// PROTOCOL is mqtt (default), mqtts, ws or wss. Exit code 0: all as expected.
 "use strict";
 
 const assert = require("node:assert");
 const crypto = require("node:crypto");
+const fs = require("node:fs");
 
-const [modulePath, host, port, versionText] = process.argv.slice(2);
+const [modulePath, host, port, versionText, protocol = "mqtt", caFile] = process.argv.slice(2);
 const mqtt = require(modulePath);
 const version = Number(versionText);
+const tls = caFile ? { ca: fs.readFileSync(caFile) } : {};
+const path = protocol.startsWith("ws") ? { path: "/mqtt" } : {};
 const prefix = `mqttjs/${crypto.randomUUID()}`;
 const waitMs = 5000;
 
@@ -33,7 +37,7 @@ class Client {
     const id = crypto.randomUUID().slice(0, 20);
     const versions = { 3: "MQIsdp", 4: "MQTT", 5: "MQTT" };
     client.mqtt = mqtt.connect({
-      host, port: Number(port), protocol: "mqtt", protocolVersion: version, protocolId: versions[version],
+      host, port: Number(port), protocol, protocolVersion: version, protocolId: versions[version], ...tls, ...path,
       clientId: id, clean: true, reconnectPeriod: 0, ...options,
     });
     client.mqtt.on("message", (topic, payload, packet) => {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """paho-mqtt against a broker: publish and subscribe at every QoS, retained message, will, session, and for MQTT 5 some properties.
 
-usage: paho_client.py HOST PORT VERSION     VERSION is 3, 4 or 5. Exit code 0: all as expected.
+usage: paho_client.py HOST PORT VERSION [TRANSPORT [CAFILE [CERTFILE KEYFILE]]]     VERSION is 3, 4 or 5; TRANSPORT is tcp (default)
+or websockets; with CAFILE it is over TLS. Exit code 0: all as expected.
 """
 
 import queue
@@ -14,6 +15,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 HOST, PORT, VERSION = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+TRANSPORT, CA_FILE, CERT_FILE, KEY_FILE = (sys.argv[4:] + ["tcp", None, None, None][len(sys.argv[4:]) :])[:4]
 PREFIX = "paho/%s" % uuid.uuid4().hex
 WAIT_S = 5
 
@@ -28,12 +30,15 @@ class Client:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=client_id or uuid.uuid4().hex[:20],
             protocol=VERSION,
+            transport=TRANSPORT,
             reconnect_on_failure=False,
             **options,
         )
         self.mqtt.on_message = lambda client, data, message: self.messages.put(message)
         self.mqtt.on_subscribe = lambda client, data, mid, codes, properties: self.subscribed.put(codes)
         self.mqtt.on_connect = lambda client, data, flags, code, properties: self.connected.put((flags, code))
+        if CA_FILE:
+            self.mqtt.tls_set(CA_FILE, CERT_FILE, KEY_FILE)
         if will:
             self.mqtt.will_set(*will)
         connect = {}

@@ -17,10 +17,15 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod certificates;
 pub mod client;
+pub mod commands;
+pub mod listening;
 pub mod packet;
 pub mod simulation;
 pub mod statements;
+pub mod tls;
+pub mod websocket;
 
 pub use Version::{V5, V31, V311};
 pub use broker::{Broker, shared};

@@ -360,7 +360,7 @@ fn the_brokers_limits_are_kept() {
     peer.expect(0x10);
     // Maximum Packet Size 50.
     peer.send(&[0x20, 8, 0, 0, 5, 0x27, 0, 0, 0, 50]);
-    assert_eq!(peer.expect(0xE0), [], "nothing too large is sent");
+    assert_eq!(peer.expect(0xE0), [0_u8; 0], "nothing too large is sent");
     let (status, output) = tool.end();
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("client(1): publish error - packet_too_large\n"), "{output}");
@@ -387,7 +387,7 @@ fn the_brokers_limits_are_kept() {
         let id = peer.expect(0x32)[3..5].to_vec();
         peer.send(&[0x40, 3, id[0], id[1], code]);
     }
-    assert_eq!(peer.expect(0xE0), []);
+    assert_eq!(peer.expect(0xE0), [0_u8; 0]);
     let (status, output) = tool.end();
     fs::remove_file(&spec).unwrap();
     assert_eq!(status.code(), Some(0), "{output}");

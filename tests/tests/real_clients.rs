@@ -1,89 +1,24 @@
 //! Real clients against the broker: mosquitto's, paho-mqtt, MQTT.js, rumqttc. They are installed by `scripts/install-test-deps`; a client
 //! that is missing fails its test with that name.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_tests::broker::{root, target};
-use ringmq_tests::{Broker, id, shared, topic};
+use ringmq_tests::certificates::Site;
+use ringmq_tests::commands::{Subscriber, run};
+use ringmq_tests::listening::{address, start};
+use ringmq_tests::{Broker, V5, id, shared, topic};
 
 const VERSIONS: [&str; 3] = ["31", "311", "5"];
-
-#[track_caller]
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{} does not run ({error}): run scripts/install-test-deps", program(command))
-    });
-    assert!(
-        output.status.success(),
-        "{command:?} ended with {}:\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn program(command: &Command) -> String {
-    command.get_program().to_string_lossy().into_owned()
-}
 
 /// A mosquitto client with host, port and version.
 fn mosquitto(name: &str, broker: &Broker, version: &str) -> Command {
     let mut command = Command::new(name);
     command.args(["-h", "127.0.0.1", "-p", &broker.address().port().to_string(), "-V", version]);
     command
-}
-
-/// A subscriber that has its SUBACK; its lines of output are read by `line`.
-struct Subscriber {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Subscriber {
-    #[track_caller]
-    fn start(command: &mut Command) -> Subscriber {
-        // With -d it says when it is subscribed; stdbuf because a pipe would hold the lines back.
-        let mut line_buffered = Command::new("stdbuf");
-        line_buffered.args(["-oL", &program(command)]).args(command.get_args()).arg("-d");
-        let child = line_buffered.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("stdbuf and mosquitto run: run scripts/install-test-deps");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut subscriber = Subscriber { child, output };
-        subscriber.wait_for("Subscribed");
-        subscriber
-    }
-    /// The next line with this text.
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        loop {
-            line.clear();
-            let count = self.output.read_line(&mut line).expect("text");
-            assert!(count > 0, "it ended before {text:?}");
-            if line.contains(text) {
-                return line.trim().to_owned();
-            }
-        }
-    }
-    #[track_caller]
-    fn end(mut self) {
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).expect("text");
-        let status = self.child.wait().expect("it can be waited for");
-        assert!(status.success(), "{status}: {rest}");
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// mosquitto_sub and mosquitto_pub at one QoS, published by each version.
@@ -225,6 +160,60 @@ fn mqtt_js() {
     let port = broker.address().port().to_string();
     for version in ["3", "4", "5"] {
         run(Command::new("node").arg(&script).arg(&module).args(["127.0.0.1", &port, version]));
+    }
+}
+
+/// SEED-LSN-04, SEED-LSN-05, SEED-LSN-16: paho over TLS with a client certificate that gives the user name, and over WebSocket with and
+/// without TLS.
+#[test]
+fn paho_mqtt_over_tls_and_websocket() {
+    let site = Site::new();
+    let mut settings = site.verifying("ssl", "t");
+    settings.push("listener.ssl.t.peer_cert_as_username=cn".to_owned());
+    settings.push("listener.ssl.t.mountpoint=%u/".to_owned());
+    settings.push("listener.ws.w=127.0.0.1:0".to_owned());
+    let broker = start(&[], &[settings, site.listener("wss", "s")]);
+    let (python, script) = (python(), root().join("tests/clients/paho_client.py"));
+    let ca = site.folder.path("ca.pem");
+    let (certificate, key) = site.put_client("paho", &site.authority.client("paho 1", 1));
+    let mut watcher = broker.client(V5);
+    watcher.subscribe("paho 1/paho/+/retained", 0);
+    for version in ["3", "4", "5"] {
+        for (listener, more) in [
+            ("t", vec!["tcp", &ca, &certificate, &key]),
+            ("w", vec!["websockets"]),
+            ("s", vec!["websockets", &ca]),
+        ] {
+            let port = address(&broker, listener).port().to_string();
+            let mut command = Command::new(&python);
+            run(command.arg(&script).args(["127.0.0.1", &port, version]).args(more));
+        }
+        // The prefix shows what the user name was.
+        assert!(watcher.message().topic.starts_with("paho 1/paho/"));
+        let _ = watcher.message();
+    }
+}
+
+/// SEED-LSN-03 to SEED-LSN-05: MQTT.js over mqtts://, ws:// and wss://.
+#[test]
+fn mqtt_js_over_tls_and_websocket() {
+    let site = Site::new();
+    let mut settings = [site.listener("ssl", "t"), site.listener("wss", "s")].concat();
+    settings.push("listener.ws.w=127.0.0.1:0".to_owned());
+    let broker = start(&[], &[settings]);
+    let module = target().join("test-node/node_modules/mqtt");
+    assert!(module.is_dir(), "{} is missing: run scripts/install-test-deps", module.display());
+    let script = root().join("tests/clients/mqttjs_client.js");
+    let ca = site.folder.path("ca.pem");
+    for version in ["3", "4", "5"] {
+        for (listener, more) in
+            [("t", vec!["mqtts", &ca]), ("w", vec!["ws"]), ("s", vec!["wss", &ca])]
+        {
+            let port = address(&broker, listener).port().to_string();
+            let mut command = Command::new("node");
+            command.arg(&script).arg(&module);
+            run(command.args(["127.0.0.1", &port, version]).args(more));
+        }
     }
 }
 

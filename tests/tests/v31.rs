@@ -13,7 +13,7 @@ fn seed_proto_01_v31_publishes_and_subscribes_at_every_qos() {
         client.subscribe(&name, qos);
         client.publish(&name, "x", qos);
         assert_eq!(client.expect_message(&name, "x").qos, qos);
-        assert_eq!(client.unsubscribe(&[&name]), []);
+        assert!(client.unsubscribe(&[&name]).is_empty());
         client.expect_alive();
         client.disconnect();
     }

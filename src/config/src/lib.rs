@@ -33,7 +33,8 @@ pub use access::{AccessRule, AccessRules, Cidr};
 pub use error::{BadValue, ConfigError, Origin, Problems, Refused, Warning};
 pub use kind::{Kind, TimeUnit, duration_seconds};
 pub use listener::{
-    ListenerKind, ListenerOptions, ListenerSettings, ListenerTlsOptions, ListenerWebSocketOptions,
+    ListenerHandshakeOptions, ListenerKind, ListenerOptions, ListenerSettings, ListenerTlsOptions,
+    ListenerWebSocketOptions,
 };
 pub use load::LoadRequest;
 pub use rate::Rate;

@@ -122,6 +122,8 @@ section! {
     ListenerOptions, LISTENER: ListenerOptions => {
         /// `access.N`: who may connect.
         access: AccessRules,
+        /// What only listeners with a handshake before MQTT have.
+        handshake: ListenerHandshakeOptions,
         /// What only listeners with TLS have.
         tls: ListenerTlsOptions,
         /// What only listeners with WebSocket have.
@@ -189,12 +191,17 @@ section! {
 }
 
 section! {
-    /// What only listeners with TLS have (SEED-LSN-15).
-    ListenerTlsOptions, TLS: ListenerOptions, tls;
+    /// What only listeners with TLS or WebSocket have.
+    ListenerHandshakeOptions, HANDSHAKE: ListenerOptions, handshake;
 
-    /// A connection that has not done the handshake after this time is closed.
+    /// A connection that has not done the handshake of TLS after this time is closed; that of WebSocket has the same time again.
     "handshake_timeout" => handshake_timeout_ms: u64,
         Kind::Duration { unit: TimeUnit::Ms, min: 100, max: 3_600_000, infinity: false }, "15s";
+}
+
+section! {
+    /// What only listeners with TLS have (SEED-LSN-15).
+    ListenerTlsOptions, TLS: ListenerOptions, tls;
 
     /// The private key, in PEM.
     "keyfile" => key_file: Option<PathBuf>, Kind::OptionalFile, "none";
@@ -261,14 +268,15 @@ section! {
 pub(crate) fn options_of(
     kind: ListenerKind,
 ) -> impl Iterator<Item = &'static Key<ListenerOptions>> {
+    let handshake = if kind.is_tls() || kind.is_websocket() { HANDSHAKE } else { &[] };
     let tls = if kind.is_tls() { TLS } else { &[] };
     let websocket = if kind.is_websocket() { WEBSOCKET } else { &[] };
-    LISTENER.iter().chain(tls).chain(websocket)
+    LISTENER.iter().chain(handshake).chain(tls).chain(websocket)
 }
 
 /// The keys below listeners of any kind.
 pub(crate) fn all_options() -> impl Iterator<Item = &'static Key<ListenerOptions>> {
-    LISTENER.iter().chain(TLS).chain(WEBSOCKET)
+    LISTENER.iter().chain(HANDSHAKE).chain(TLS).chain(WEBSOCKET)
 }
 
 impl Part<ListenerOptions> for ListenerOptions {

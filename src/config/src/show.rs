@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::access::{ACCESS_ALLOWED, ACCESS_DOC, ACCESS_EXAMPLE, AccessRule};
 use crate::error::Origin;
 use crate::listener::{
-    ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind,
+    ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, HANDSHAKE, ListenerKind,
     ListenerSettings, TLS, WEBSOCKET, options_of,
 };
 use crate::table::{Key, TABLE, keys};
@@ -177,11 +177,11 @@ fn other_listeners(text: &mut String) {
     wrap(text, ACCESS_DOC);
     wrap(text, &format!("Allowed: {ACCESS_ALLOWED}, for example {ACCESS_EXAMPLE}."));
     text.push_str("# listener.tcp.external.access.1 = allow all\n");
-    let mut part = |title: &str, name: &str, address: &str, keys: &[Key<ListenerOptions>]| {
+    let mut part = |title: &str, name: &str, address: &str, keys: [&[Key<ListenerOptions>]; 2]| {
         let _ = writeln!(text);
         wrap(text, title);
         let _ = writeln!(text, "# {name} = {address}");
-        for key in keys {
+        for key in keys.into_iter().flatten() {
             text.push('\n');
             wrap(text, &plain(key.doc));
             wrap(text, &format!("Allowed: {}.", key.kind.allowed()));
@@ -192,13 +192,13 @@ fn other_listeners(text: &mut String) {
         "A listener with TLS. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS.",
         "listener.ssl.external",
         "8883",
-        TLS,
+        [HANDSHAKE, TLS],
     );
     part(
         "A listener with WebSocket. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS, wss.",
         "listener.ws.external",
         "8083",
-        WEBSOCKET,
+        [HANDSHAKE, WEBSOCKET],
     );
     text.push('\n');
     wrap(text, &format!("{ZONE_DOC} {}.", ZONE_KEYS.join(", ")));

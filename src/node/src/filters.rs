@@ -9,7 +9,7 @@ use filter::{
     FilterSettings, ForwardedSettings, OriginSettings, ProxySettings, TlsError, TlsOptions,
     TlsServer, WebSocketSettings,
 };
-use reactor::FilterTable;
+use reactor::{FilterTable, FilterTimes, ListenerFilter};
 use shard::ListenerId;
 use thiserror::Error;
 
@@ -36,9 +36,7 @@ pub enum FilterSetupError {
 ///
 /// # Errors
 /// [`FilterSetupError`] for the first listener that cannot be served.
-pub(crate) fn load(
-    settings: &Settings,
-) -> Result<Vec<Option<Arc<FilterSettings>>>, FilterSetupError> {
+pub(crate) fn load(settings: &Settings) -> Result<Vec<Option<ListenerFilter>>, FilterSetupError> {
     settings.listeners.iter().map(|listener| of(settings, listener)).collect()
 }
 
@@ -51,7 +49,7 @@ pub fn check(settings: &Settings) -> Result<(), FilterSetupError> {
 }
 
 /// Puts filters in place.
-pub(crate) fn set(filters: Vec<Option<Arc<FilterSettings>>>, table: &FilterTable) {
+pub(crate) fn set(filters: Vec<Option<ListenerFilter>>, table: &FilterTable) {
     for (number, filter) in filters.into_iter().enumerate() {
         table.set(ListenerId(u16::try_from(number).expect("few listeners")), filter);
     }
@@ -61,13 +59,17 @@ pub(crate) fn set(filters: Vec<Option<Arc<FilterSettings>>>, table: &FilterTable
 fn of(
     settings: &Settings,
     listener: &ListenerSettings,
-) -> Result<Option<Arc<FilterSettings>>, FilterSetupError> {
+) -> Result<Option<ListenerFilter>, FilterSetupError> {
     let options = &listener.options;
     let proxy = options.proxy_protocol.then(ProxySettings::default);
     let tls = if listener.kind.is_tls() { Some(tls(listener)?) } else { None };
     let websocket = listener.kind.is_websocket().then(|| websocket(settings, listener));
     let filter = FilterSettings { proxy, tls, websocket };
-    Ok((!filter.is_plain()).then(|| Arc::new(filter)))
+    let times = FilterTimes {
+        proxy_ms: options.proxy_protocol_timeout_ms,
+        handshake_ms: options.handshake.handshake_timeout_ms,
+    };
+    Ok((!filter.is_plain()).then(|| (Arc::new(filter), times)))
 }
 
 fn tls(listener: &ListenerSettings) -> Result<TlsServer, FilterSetupError> {

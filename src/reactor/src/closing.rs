@@ -19,6 +19,11 @@ impl<C: Core> Driver<C> {
     /// The shard wants a connection closed.
     pub(crate) fn close(&mut self, core: &mut C, id: ConnectionId, mode: CloseMode) {
         let Some(slot) = self.slots.live(id) else { return };
+        // Layers whose peer has said goodbye still have their answer to send.
+        let is_answering =
+            slot.has(FILTERED) && !slot.has(ENDED) && self.filters.has_last_word(id.index);
+        let mode = if is_answering { CloseMode::Linger } else { mode };
+        let Some(slot) = self.slots.live(id) else { return };
         match (slot.phase, mode) {
             (Phase::Open, CloseMode::Linger) => {
                 slot.phase = Phase::LingerSend;

@@ -219,6 +219,7 @@ impl<C: Core> Driver<C> {
             self.accepts.next_deadline_ms(),
             self.linger_sends.front().map(|(until_ms, _)| *until_ms),
             self.linger_drains.front().map(|(until_ms, _)| *until_ms),
+            self.filters.next_deadline_ms(),
             // A shard whose queue was full is rung again soon.
             (!self.bells_due.is_empty()).then_some(self.now.mono_ms + 1),
         ];
@@ -389,6 +390,7 @@ impl<C: Core> Driver<C> {
     fn run_timers(&mut self, core: &mut C) {
         self.run_accept_timers();
         self.run_linger_timers(core);
+        self.run_filter_timers(core);
         if !self.bells_due.is_empty() {
             for shard in std::mem::take(&mut self.bells_due).iter() {
                 self.ring_doorbell(shard);

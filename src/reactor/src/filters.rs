@@ -4,6 +4,7 @@
 //! put into frames and records, and the core's own buffers go back to it when those were sent. Handshakes and the answers of
 //! the layers themselves are sent without the core.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use filter::{CloseWhy, Filter, FilterSettings, Stage};
@@ -21,17 +22,41 @@ const TICK_HANDSHAKES_MAX: u32 = 8;
 /// Room of a scratch buffer that is kept.
 const SCRATCH_KEPT: usize = 256 << 10;
 
+/// How long a connection may take for what comes before MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterTimes {
+    /// For the PROXY header, in milliseconds.
+    pub proxy_ms: u64,
+    /// For the handshake of TLS, and again for that of WebSocket, in milliseconds.
+    pub handshake_ms: u64,
+}
+
+impl FilterTimes {
+    /// For a stage, with the name of the reason when it is over. None: the shard's own deadlines hold.
+    const fn of(self, stage: Stage) -> Option<(u64, &'static str)> {
+        match stage {
+            Stage::Proxy => Some((self.proxy_ms, "proxy_timeout")),
+            Stage::Tls => Some((self.handshake_ms, "tls_timeout")),
+            Stage::WebSocket => Some((self.handshake_ms, "ws_timeout")),
+            Stage::Open | Stage::Closing | Stage::Ended => None,
+        }
+    }
+}
+
+/// What connections of a listener get.
+pub type ListenerFilter = (Arc<FilterSettings>, FilterTimes);
+
 /// What the listeners of a node put in front of MQTT, by listener. Shared by all shards; may be changed while they run:
 /// connections that are open keep what they have.
 #[derive(Debug, Default)]
 pub struct FilterTable {
-    entries: Mutex<Vec<Option<Arc<FilterSettings>>>>,
+    entries: Mutex<Vec<Option<ListenerFilter>>>,
 }
 
 impl FilterTable {
     /// Sets what a listener has from now on. None, or nothing in it: MQTT at once.
-    pub fn set(&self, listener: ListenerId, settings: Option<Arc<FilterSettings>>) {
-        let settings = settings.filter(|settings| !settings.is_plain());
+    pub fn set(&self, listener: ListenerId, settings: Option<ListenerFilter>) {
+        let settings = settings.filter(|(settings, _)| !settings.is_plain());
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let place = usize::from(listener.0);
         if entries.len() <= place {
@@ -41,7 +66,7 @@ impl FilterTable {
     }
 
     /// What a listener has now.
-    fn of(&self, listener: ListenerId) -> Option<Arc<FilterSettings>> {
+    fn of(&self, listener: ListenerId) -> Option<ListenerFilter> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.get(usize::from(listener.0)).cloned().flatten()
     }
@@ -61,6 +86,11 @@ pub(crate) struct Filtered {
     has_said_goodbye: bool,
     /// The core was told that nothing more comes.
     has_ended: bool,
+    times: FilterTimes,
+    /// The stage its deadline is for.
+    stage: Stage,
+    /// When that stage must be over; it is in `Filters::deadlines` then.
+    deadline_ms: Option<u64>,
 }
 
 /// The filters of neighbouring slots.
@@ -74,6 +104,8 @@ pub(crate) struct Filters {
     plain: Vec<u8>,
     /// Receives of handshakes in this tick.
     pub(crate) handshakes: u32,
+    /// When connections must be done with the stage they are in, with their slots.
+    deadlines: BTreeSet<(u64, u32)>,
 }
 
 impl Filters {
@@ -97,14 +129,56 @@ impl Filters {
     /// Takes a slot's filter.
     pub(crate) fn take(&mut self, index: u32) -> Option<Box<Filtered>> {
         let place = index as usize;
-        self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].take()
+        let mut filtered = self.chunks.get_mut(place / CHUNK)?.as_mut()?[place % CHUNK].take()?;
+        if let Some(at_ms) = filtered.deadline_ms.take() {
+            self.deadlines.remove(&(at_ms, index));
+        }
+        Some(filtered)
+    }
+
+    /// Whether the layers of a connection have ended, but not yet sent what they had to say last.
+    pub(crate) fn has_last_word(&mut self, index: u32) -> bool {
+        self.get(index).is_some_and(|it| it.filter.is_ended() && !it.wire.is_empty())
+    }
+
+    /// A connection may have come further: another deadline holds then, or none.
+    fn set_deadline(&mut self, index: u32, now_ms: u64) {
+        let Some(filtered) = self.get(index) else { return };
+        let stage = filtered.filter.stage();
+        if std::mem::replace(&mut filtered.stage, stage) == stage {
+            return;
+        }
+        let next = filtered.times.of(stage).map(|(time_ms, _)| now_ms + time_ms);
+        let before = std::mem::replace(&mut filtered.deadline_ms, next);
+        if let Some(at_ms) = before {
+            self.deadlines.remove(&(at_ms, index));
+        }
+        if let Some(at_ms) = next {
+            self.deadlines.insert((at_ms, index));
+        }
+    }
+
+    /// When the first connection is late.
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Takes the first connection that is late, with the reason.
+    fn pop_late(&mut self, now_ms: u64) -> Option<(u32, &'static str)> {
+        let (_, index) = *self.deadlines.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        self.deadlines.pop_first();
+        let filtered = self.get(index).expect("a filter that is taken takes its deadline along");
+        filtered.deadline_ms = None;
+        let (_, reason) =
+            filtered.times.of(filtered.stage).expect("only stages with a time have a deadline");
+        Some((index, reason))
     }
 }
 
 impl<C: Core> Driver<C> {
     /// Gives a connection that was accepted the filter of its listener, if that has one.
     pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId) {
-        let Some(settings) = self.filter_table.of(listener) else { return };
+        let Some((settings, times)) = self.filter_table.of(listener) else { return };
         let filtered = Filtered {
             filter: Filter::new(&settings),
             wire: Vec::new(),
@@ -112,8 +186,13 @@ impl<C: Core> Driver<C> {
             is_introduced: false,
             has_said_goodbye: false,
             has_ended: false,
+            times,
+            // None it can be in now: the first deadline is set below.
+            stage: Stage::Ended,
+            deadline_ms: None,
         };
         self.place_filter(index, Box::new(filtered));
+        self.filters.set_deadline(index, self.now.mono_ms);
     }
 
     /// Puts a filter into a slot: a new one, or one that came with its connection.
@@ -152,6 +231,7 @@ impl<C: Core> Driver<C> {
             (filtered.filter.take_peer(), certificate)
         });
         self.filters.handshakes += u32::from(is_handshake);
+        self.filters.set_deadline(id.index, self.now.mono_ms);
         if let Some((peer, certificate)) = peer {
             core.peer_known(id, &peer, certificate.as_deref());
         }
@@ -175,6 +255,15 @@ impl<C: Core> Driver<C> {
         };
         if let Some(end) = end {
             self.end_filtered(core, id, end);
+        }
+    }
+
+    /// Ends connections that take too long for what comes before MQTT.
+    pub(crate) fn run_filter_timers(&mut self, core: &mut C) {
+        while let Some((index, reason)) = self.filters.pop_late(self.now.mono_ms) {
+            let slot = self.slots.get(index).expect("a filtered connection has its slot");
+            let id = ConnectionId { index, generation: slot.generation };
+            self.end_filtered(core, id, ReceiveEnd::Refused(reason));
         }
     }
 

@@ -31,7 +31,7 @@ mod wake;
 pub use connect::Connect;
 pub use core::Core;
 pub use counters::{ReactorCounter, ReactorCounters};
-pub use filters::FilterTable;
+pub use filters::{FilterTable, FilterTimes, ListenerFilter};
 pub use lanes::FURTHER_SHARE;
 pub use listener::{BoundListener, ListenerError, bind_all, bind_one, try_bind};
 pub use probe::{Features, ProbeError, ProbeReport, probe, raise_open_files};
