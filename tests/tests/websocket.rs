@@ -87,7 +87,7 @@ fn seed_lsn_04_seed_lsn_05_publish_and_subscribe() {
     }
 }
 
-/// MQTT-6.0.0-2: packets and frames need not end together.
+/// v5: MQTT-6.0.0-2: packets and frames need not end together.
 #[test]
 fn packets_and_frames_do_not_end_together() {
     let broker = Broker::start(&[WS]);

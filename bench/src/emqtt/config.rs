@@ -274,7 +274,7 @@ fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
         Some((name, _)) => {
             let what = if name == "--ws" { "WebSocket" } else { "TLS" };
             Err(bad(format!(
-                "{name}: {what} clients are not in this version yet, as the broker has no {what} listener"
+                "{name}: this version of ringmq-bench has no {what} clients yet; measure a plain TCP listener"
             )))
         }
     }

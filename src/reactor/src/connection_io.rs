@@ -15,8 +15,11 @@ use crate::ops::{Op, Tag};
 use crate::sends::{EAGER_BYTES_MAX, Progress};
 use crate::slots::{
     ARMED, CANCELLING, ENDED, FILTERED, FLUSH_DUE, HELD, NONE, PAUSED, Phase, SENDING, STARTED,
-    STARVED,
+    STARVED, Slot,
 };
+
+/// Buffers for each receive that is armed while others starve.
+const BUFFERS_PER_STARVED: usize = 4;
 
 /// Something of a held connection that waits for the next tick.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +67,18 @@ impl<C: Core> Driver<C> {
         self.cancel_receive(id.index);
     }
 
-    /// Arms the receive if one is wanted and none is armed.
+    /// Arms the receive at the end of the tick, if one is wanted and none is armed then.
     pub(crate) fn arm_receive(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index) else { return };
-        if !slot.wants_receive() {
-            return;
+        if slot.wants_receive() {
+            let id = ConnectionId { index, generation: slot.generation & GENERATION_MASK };
+            self.to_arm.push(id);
         }
+    }
+
+    /// Arms a receive that is wanted.
+    fn arm_now(&mut self, index: u32) {
+        let slot = self.slots.get(index).expect("checked by the caller");
         slot.set(ARMED);
         let tag = Tag::new(Op::Receive, slot.generation, index);
         let entry = opcode::RecvMulti::new(self.lanes.fixed(index), buffers::GROUP).build();
@@ -147,21 +156,44 @@ impl<C: Core> Driver<C> {
         }
     }
 
-    /// Arms the receives of starved connections, of each lane as many as it has buffers, in the order they came.
-    pub(crate) fn feed_starved(&mut self) {
+    /// Arms what is to be armed. Starved connections first, in the order they came: those that send much would take all buffers
+    /// before them at each enter. Of each lane part of its number of buffers, as one receive may take several; the others wait
+    /// behind them.
+    pub(crate) fn arm_receives(&mut self) {
         for lane in 0..self.lanes.count() {
             if self.lanes.at(lane).starved.is_empty() {
                 continue;
             }
-            for _ in 0..self.lanes.at(lane).buffers.count() {
+            let most = (self.lanes.at(lane).buffers.count() / BUFFERS_PER_STARVED).max(1);
+            for _ in 0..most {
                 let Some(id) = self.lanes.at(lane).starved.pop_front() else { break };
                 if let Some(slot) = self.slots.get(id.index).filter(|slot| {
                     slot.generation & GENERATION_MASK == id.generation && slot.has(STARVED)
                 }) {
                     slot.clear(STARVED);
-                    self.arm_receive(id.index);
+                    if slot.wants_receive() {
+                        self.arm_now(id.index);
+                    }
                 }
             }
+        }
+        for place in 0..self.to_arm.len() {
+            let id = self.to_arm[place];
+            let is_same = |slot: &&mut Slot| slot.generation & GENERATION_MASK == id.generation;
+            let Some(slot) = self.slots.get(id.index).filter(is_same) else { continue };
+            if !slot.wants_receive() {
+                continue;
+            }
+            let lane = self.lanes.of(id.index);
+            if self.lanes.at(lane).starved.is_empty() {
+                self.arm_now(id.index);
+            } else {
+                slot.set(STARVED);
+                self.lanes.at(lane).starved.push_back(id);
+            }
+        }
+        self.to_arm.clear();
+        for lane in 0..self.lanes.count() {
             // One that has gone in the meantime must not keep the others waiting.
             self.again |= !self.lanes.at(lane).starved.is_empty();
         }
@@ -256,17 +288,12 @@ impl<C: Core> Driver<C> {
                     // What follows of this connection in the queue sets it again, if it may not be handed in.
                     slot.clear(HELD);
                     self.hand_in(core, id, buffer, len);
-                    self.unheld.push(id);
+                    self.to_arm.push(id);
                 }
                 Held::End { end, .. } => {
                     slot.clear(HELD);
                     core.receive_ended(id, end);
                 }
-            }
-        }
-        while let Some(id) = self.unheld.pop() {
-            if self.slots.live(id).is_some() {
-                self.arm_receive(id.index);
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::ops::{Op, Tag};
 use crate::ring_setup::{RingError, Wait};
 use crate::ring_table::RingTable;
 use crate::sends::Sends;
-use crate::slots::{Phase, Slots};
+use crate::slots::{FILTERED, Phase, Slots};
 use crate::timer::Timer;
 
 /// Time after a ring that could not be made before the next is tried.
@@ -94,8 +94,8 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) filter_table: Arc<FilterTable>,
     /// What waits for the next tick because a connection's share was used up.
     pub(crate) held: VecDeque<Held>,
-    /// Scratch of `release_held`.
-    pub(crate) unheld: Vec<ConnectionId>,
+    /// Connections whose receive is to be armed at the end of the tick.
+    pub(crate) to_arm: Vec<ConnectionId>,
     pub(crate) linger_sends: Deadlines,
     pub(crate) linger_drains: Deadlines,
     /// Connections to be flushed again: they were asked to while a send was in flight.
@@ -147,7 +147,7 @@ impl<C: Core> Driver<C> {
             filters: Filters::default(),
             filter_table: setup.filter_table,
             held: VecDeque::new(),
-            unheld: Vec::new(),
+            to_arm: Vec::new(),
             linger_sends: Deadlines::new(),
             linger_drains: Deadlines::new(),
             flushes: Vec::new(),
@@ -195,7 +195,7 @@ impl<C: Core> Driver<C> {
         self.apply_effects(core);
         self.open_connections(core);
         self.lanes.publish_buffers();
-        self.feed_starved();
+        self.arm_receives();
         let background = core.has_background_work();
         let stopped = core.is_stopped();
         let wait = if background || stopped { Wait::No } else { self.choose_wait(core) };
@@ -433,6 +433,9 @@ impl<C: Core> Driver<C> {
             Effect::StartReceive(id) | Effect::ResumeReceive(id) => {
                 self.adopt(id);
                 self.start_receive(id);
+                if self.slots.live(id).is_some_and(|slot| slot.has(FILTERED)) {
+                    self.start_filtered(core, id);
+                }
             }
             Effect::PauseReceive(id) => {
                 self.adopt(id);

@@ -13,12 +13,17 @@ use shard::{ConnectionId, ListenerId, Outgoing, ReceiveEnd};
 use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
-use crate::slots::{ENDED, FILTERED, Phase};
+use crate::slots::{CLOGGED, ENDED, FILTERED, Phase, SENDING};
 
 /// Slots per chunk, as in `slots`.
 const CHUNK: usize = 1024;
 /// Receives of TLS handshakes handled in one tick: each may cost a signature, a tenth of a millisecond to one.
 const TICK_HANDSHAKES_MAX: u32 = 8;
+/// Bytes that the layers of a connection may have to say (pongs, mostly) before it is read no more: a peer that takes nothing would
+/// make them grow.
+const WIRE_MAX: usize = 64 << 10;
+/// Time a peer has to take something of that, in milliseconds.
+const CLOGGED_MS: u64 = 15_000;
 /// Room of a scratch buffer that is kept.
 const SCRATCH_KEPT: usize = 256 << 10;
 
@@ -89,8 +94,17 @@ pub(crate) struct Filtered {
     times: FilterTimes,
     /// The stage its deadline is for.
     stage: Stage,
-    /// When that stage must be over; it is in `Filters::deadlines` then.
+    /// When that stage, or being clogged, must be over; it is in `Filters::deadlines` then.
     deadline_ms: Option<u64>,
+    /// It is read no more until its peer has taken something.
+    is_clogged: bool,
+}
+
+impl Filtered {
+    /// It came to another shard: what the first was told while the connection left it had no effect.
+    pub(crate) fn arrived(&mut self) {
+        self.has_ended = false;
+    }
 }
 
 /// The filters of neighbouring slots.
@@ -149,6 +163,11 @@ impl Filters {
             return;
         }
         let next = filtered.times.of(stage).map(|(time_ms, _)| now_ms + time_ms);
+        self.replace_deadline(index, next);
+    }
+
+    fn replace_deadline(&mut self, index: u32, next: Option<u64>) {
+        let Some(filtered) = self.get(index) else { return };
         let before = std::mem::replace(&mut filtered.deadline_ms, next);
         if let Some(at_ms) = before {
             self.deadlines.remove(&(at_ms, index));
@@ -169,8 +188,11 @@ impl Filters {
         self.deadlines.pop_first();
         let filtered = self.get(index).expect("a filter that is taken takes its deadline along");
         filtered.deadline_ms = None;
-        let (_, reason) =
-            filtered.times.of(filtered.stage).expect("only stages with a time have a deadline");
+        let reason = match filtered.times.of(filtered.stage) {
+            _ if filtered.is_clogged => "send_timeout",
+            Some((_, reason)) => reason,
+            None => unreachable!("only stages with a time and clogged connections have a deadline"),
+        };
         Some((index, reason))
     }
 }
@@ -190,6 +212,7 @@ impl<C: Core> Driver<C> {
             // None it can be in now: the first deadline is set below.
             stage: Stage::Ended,
             deadline_ms: None,
+            is_clogged: false,
         };
         self.place_filter(index, Box::new(filtered));
         self.filters.set_deadline(index, self.now.mono_ms);
@@ -244,6 +267,7 @@ impl<C: Core> Driver<C> {
         if has_wire {
             self.flushes.push(id);
         }
+        self.clog(id.index);
         let end = match result {
             Err(error) => {
                 self.counters.add(ReactorCounter::FilterErrors, 1);
@@ -255,6 +279,38 @@ impl<C: Core> Driver<C> {
         };
         if let Some(end) = end {
             self.end_filtered(core, id, end);
+        }
+    }
+
+    /// Reads a connection no more if its layers have much to say and a send is in flight.
+    fn clog(&mut self, index: u32) {
+        let filtered = self.filters.get(index).expect("a filtered slot has its filter");
+        if filtered.wire.len() <= WIRE_MAX || filtered.is_clogged {
+            return;
+        }
+        let slot = self.slots.get(index).expect("a filtered connection has its slot");
+        if slot.phase == Phase::Open && slot.has(SENDING) {
+            filtered.is_clogged = true;
+            slot.set(CLOGGED);
+            self.cancel_receive(index);
+            self.filters.replace_deadline(index, Some(self.now.mono_ms + CLOGGED_MS));
+        }
+    }
+
+    /// A peer has taken something: its connection is read again.
+    fn unclog(&mut self, index: u32) {
+        let Some(filtered) = self.filters.get(index).filter(|it| it.is_clogged) else { return };
+        filtered.is_clogged = false;
+        self.filters.replace_deadline(index, None);
+        self.slots.get(index).expect("a filtered connection has its slot").clear(CLOGGED);
+        self.arm_receive(index);
+    }
+
+    /// A connection with layers starts to receive, on its first shard or its last. If they have ended on the way, that is told now.
+    pub(crate) fn start_filtered(&mut self, core: &mut C, id: ConnectionId) {
+        let has_ended = self.filters.get(id.index).is_some_and(|it| it.filter.is_ended());
+        if has_ended {
+            self.end_filtered(core, id, ReceiveEnd::PeerClosed);
         }
     }
 
@@ -323,7 +379,11 @@ impl<C: Core> Driver<C> {
     ) {
         let Some(filtered) = self.filters.get(id.index) else { return };
         let has_wire = !filtered.wire.is_empty();
-        match (filtered.lent.take(), result) {
+        let lent = filtered.lent.take();
+        if result.is_ok() {
+            self.unclog(id.index);
+        }
+        match (lent, result) {
             (Some(outgoing), result) => core.sent(id, outgoing, result),
             (None, Err(errno)) => self.end_filtered(core, id, ReceiveEnd::Failed(errno)),
             (None, Ok(())) => self.again = true,

@@ -147,7 +147,8 @@ impl<C: Core> Driver<C> {
         };
         let index = self.lanes.index(lane, slot);
         self.occupy(core, index, Phase::Arrived);
-        if let Some(filter) = self.table.take_filter(tag.token()) {
+        if let Some(mut filter) = self.table.take_filter(tag.token()) {
+            filter.arrived();
             self.place_filter(index, filter);
         }
         if let Some(id) = core.descriptor_arrived(tag.token(), index) {

@@ -63,6 +63,8 @@ pub(crate) const UNKNOWN: u16 = 1 << 9;
 pub(crate) const STARVED: u16 = 1 << 10;
 /// It has a filter between the wire and the shard.
 pub(crate) const FILTERED: u16 = 1 << 11;
+/// Its layers have much to send and its peer takes nothing.
+pub(crate) const CLOGGED: u16 = 1 << 12;
 
 /// One connection.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,7 +110,8 @@ impl Slot {
     pub(crate) const fn wants_receive(&self) -> bool {
         match self.phase {
             Phase::Open => {
-                self.flags & (STARTED | PAUSED | HELD | ENDED | ARMED | STARVED) == STARTED
+                const NONE_OF: u16 = PAUSED | HELD | ENDED | ARMED | STARVED | CLOGGED;
+                self.flags & (STARTED | NONE_OF) == STARTED
             }
             Phase::LingerDrain => self.flags & (ENDED | ARMED | STARVED) == 0,
             _ => false,
