@@ -257,6 +257,7 @@ pub enum Listeners {
     #[command(after_help = "Example:\n  ringmq listeners restart tcp 127.0.0.1:11883")]
     Restart(ListenerArgs),
     /// Read the certificates of all listeners again: connections that come from now on get them.
+    #[command(after_help = "Example:\n  ringmq listeners reload")]
     Reload,
 }
 
