@@ -178,11 +178,11 @@ fn nothing_is_sent_after_the_end() {
 
 #[test]
 fn qos_2_is_acknowledged_to_the_end_before_more_is_sent() {
-    let paced = Load { qos: 2, window: 1, ..load(1e9) };
+    let paced = Load { qos: 2, window: 1, ..load(1e6) };
     let mut bench = Bench::new(pairs(1), paced);
     bench.command(Command::Connect);
     bench.admit();
-    bench.command(Command::Send(sys::monotonic_ns() - 10));
+    bench.command(Command::Send(sys::monotonic_ns() - 10_000));
     let message = bench.sent(1);
     assert_eq!(packets(&message), [0x34], "one may be unacknowledged");
     bench.receive(1, &[0x50, 2, 0, 1]);
