@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`Agent::start`] | once, in the first tick |
 //! | [`Agent::opened`] | a connection asked for by [`Net::open`] is there: write a CONNECT |
+//! | [`Agent::secured`] | its layers ([`Agent::layers`]: TLS, WebSocket) are up; what was written goes out now |
 //! | [`Agent::packet`] | a whole packet has come; read in place |
 //! | [`Agent::failed`] | a connection asked for could not be opened |
 //! | [`Agent::closed`] | a connection ended that [`Net::close`] did not end |
@@ -32,6 +33,7 @@ mod connections;
 mod core;
 mod fleet;
 mod io;
+mod layers;
 mod net;
 mod reassembly;
 mod schedule;

@@ -47,6 +47,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod client;
 mod error;
 mod filter;
 mod peer;
@@ -54,6 +55,7 @@ mod proxy;
 mod tls;
 mod websocket;
 
+pub use client::{ClientFilter, ClientFilterSettings, WebSocketTarget};
 pub use error::FilterError;
 pub use filter::{Filter, FilterSettings, Stage};
 pub use peer::{
@@ -61,7 +63,8 @@ pub use peer::{
 };
 pub use proxy::{ProxyError, ProxySettings};
 pub use tls::{
-    CertificateFiles, SniCertificate, TlsError, TlsFailure, TlsOptions, TlsServer, Warning,
+    CertificateFiles, SniCertificate, TlsClient, TlsClientOptions, TlsError, TlsFailure,
+    TlsOptions, TlsServer, Warning,
 };
 pub use websocket::{
     CloseWhy, ForwardedSettings, OriginSettings, Refusal, WebSocketError, WebSocketSettings,
