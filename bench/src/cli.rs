@@ -383,6 +383,8 @@ impl ScenarioArgs {
             ("--publishers", self.publishers.is_some() && shape != Shape::Fanout && !self.keeps()),
             ("--subscribers", self.subscribers.is_some() && shape != Shape::Shared),
             ("--active", self.active.is_some() && active >= 100.0),
+            ("--ssl", self.transport.is_tls() && self.name == Scenario::Echo),
+            ("--ws", self.transport.ws && self.name == Scenario::Echo),
             ("--hold", self.hold > 0.0 && !matches!(shape, Shape::Churn | Shape::Visits)),
         ];
         match unfit.iter().find(|(_, is_unfit)| *is_unfit) {
@@ -608,9 +610,13 @@ mod tests {
         assert_eq!(counts("sharedsub-1K-5-1K-1K -n 9 --subscribers 2"), [2, 0, 9]);
         let args = parse("p2p-1K-1K-1K-1K -n 10");
         assert!((args.load(&args.plan().expect("valid")).expect("valid").rate - 10.0).abs() < 1e-9);
-        for unfit in
-            ["pairs --publishers 3", "fanout --subscribers 3", "pairs --active 3", "idle --hold 1"]
-        {
+        for unfit in [
+            "pairs --publishers 3",
+            "fanout --subscribers 3",
+            "pairs --active 3",
+            "idle --hold 1",
+            "echo -S",
+        ] {
             assert!(parse(unfit).plan().is_err(), "{unfit}");
         }
         assert!(parse("p2p-idle-100K --active 0").plan().is_err());

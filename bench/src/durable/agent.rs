@@ -34,8 +34,8 @@ pub enum Command {
     Return(u32),
     /// The publishers connect.
     Connect,
-    /// The publishers send, until each has sent this many.
-    Publish(u64),
+    /// The publishers send, until all their topics have their messages; without a number of them, on and on.
+    Publish,
     /// No publisher sends any more.
     Hold,
     /// The watcher asks for the retained messages of this many first levels, one after the other.
@@ -108,8 +108,8 @@ pub struct Clients {
     publishers: Vec<Publisher>,
     watcher: Watcher,
     wave: Option<Wave>,
-    /// How many each publisher is to send.
-    limit: u64,
+    /// Publishers send.
+    is_sending: bool,
     template: Template,
     found: Found,
 }
@@ -132,7 +132,7 @@ impl Clients {
             publishers: (0..layout.publishers).map(|_| Publisher::default()).collect(),
             watcher: Watcher::default(),
             wave: None,
-            limit: 0,
+            is_sending: false,
             template,
             found: Found::default(),
             affinity,
@@ -242,10 +242,14 @@ impl Clients {
         let room = UNSENT_MAX.saturating_sub(net.unsent(client)).div_ceil(self.template.len());
         let now_ns = net.now_ns();
         let state = &mut self.publishers[index(publisher)];
-        if !state.is_ready {
+        if !state.is_ready || !self.is_sending {
             return;
         }
-        let wants = usize::try_from(self.limit.saturating_sub(state.sent)).unwrap_or(usize::MAX);
+        let all = match self.layout.messages {
+            0 => u64::MAX,
+            _ => self.layout.messages_of(publisher),
+        };
+        let wants = usize::try_from(all.saturating_sub(state.sent)).unwrap_or(usize::MAX);
         let free = window.saturating_sub(state.inflight.len()).min(wants);
         let count = free.min(room);
         if count > 0
@@ -259,14 +263,12 @@ impl Clients {
                 let of = u32::try_from(topic).unwrap_or(u32::MAX);
                 let stamp = Stamp { publisher: of, sequence, intended_ns: now_ns };
                 self.template.append(outbox, state.packet_id, &stamp);
-                if self.load.qos > 0 {
-                    state.inflight.push_back((state.packet_id, now_ns));
-                }
+                state.inflight.push_back((state.packet_id, now_ns));
                 state.sent += 1;
             }
             add(&self.tally.sent, u64::try_from(count).expect("bounded"));
         }
-        if free > room || (self.load.qos == 0 && wants > count) {
+        if free > room {
             net.when_drained(client);
         }
     }
@@ -287,7 +289,8 @@ impl Clients {
         let took = net.now_ns().saturating_sub(sent_ns);
         let slot = usize::from(self.tally.slot.load(Relaxed));
         self.found.acknowledged[slot].saturating_record(took);
-        add(if is_refused { &self.tally.refused } else { &self.tally.acknowledged }, 1);
+        add(&self.tally.answered, 1);
+        add(&self.tally.refused, u64::from(is_refused));
         self.tally.last_ns.store(net.now_ns(), Relaxed);
         self.fill(net, publisher);
         Ok(())
@@ -349,7 +352,8 @@ impl Clients {
         let discards = self.wave.is_some_and(|wave| wave.what == Command::Discard);
         let is_clean = letter != b'k' || discards;
         let expiry_s = if is_clean { 0 } else { self.layout.expiry_s };
-        let connect = wire::Connect { is_clean, expiry_s, keep_alive_s: self.load.keep_alive_s };
+        // A session may wait for its messages as long as it takes.
+        let connect = wire::Connect { is_clean, expiry_s, keep_alive_s: 0 };
         connect.put(out, self.load.version, id.as_str());
     }
 
@@ -535,13 +539,13 @@ impl Agent for Clients {
                     net.open(self.layout.sessions + publisher);
                 }
             }
-            Command::Publish(limit) => {
-                self.limit = limit;
+            Command::Publish => {
+                self.is_sending = true;
                 for publisher in 0..self.layout.publishers {
                     self.fill(net, publisher);
                 }
             }
-            Command::Hold => self.limit = 0,
+            Command::Hold => self.is_sending = false,
             Command::Watch(count) => {
                 self.watcher.left = count;
                 net.open(self.layout.watcher());

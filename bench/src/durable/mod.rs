@@ -85,7 +85,7 @@ struct Run<'a> {
 struct Moment {
     at_ns: u64,
     broker: Usage,
-    acknowledged: u64,
+    answered: u64,
     refused: u64,
     own_cpu_ns: u64,
 }
@@ -121,9 +121,9 @@ pub fn run(args: &ScenarioArgs, load: &Load, course: &Course) -> Result<Value, B
         let text = format!("{} has one thread", args.name.name());
         return Err(BenchError::Option(text));
     }
-    if args.name == Scenario::DurablePub && load.qos == 0 {
-        let text = "durable-pub measures acknowledgements: --qos is 1 or 2";
-        return Err(BenchError::Option(text.to_owned()));
+    if load.qos == 0 {
+        let text = format!("{} waits for acknowledgements: --qos is 1 or 2", args.name.name());
+        return Err(BenchError::Option(text));
     }
     sys::raise_file_limit().map_err(BenchError::io("cannot raise the file limit"))?;
     let layout = layout(args);
@@ -186,7 +186,7 @@ impl Run<'_> {
         Ok(Moment {
             at_ns: monotonic_ns(),
             broker: process::usage(pids).map_err(|source| run::process_error(pids, source))?,
-            acknowledged: self.tally.acknowledged.load(Relaxed),
+            answered: self.tally.answered.load(Relaxed),
             refused: self.tally.refused.load(Relaxed),
             own_cpu_ns: process::own_cpu_ns(),
         })
@@ -258,12 +258,13 @@ impl Run<'_> {
     /// What was acknowledged between two moments.
     fn acknowledged(&self, begin: &Moment, end: &Moment) -> Value {
         let seconds = float(end.at_ns - begin.at_ns) / 1e9;
-        let count = end.acknowledged - begin.acknowledged;
+        let refused = end.refused - begin.refused;
+        let count = end.answered - begin.answered - refused;
         let own = float(end.own_cpu_ns - begin.own_cpu_ns) / 1e7;
         let mut value = json!({
             "seconds": round(seconds, 3),
             "acknowledged": count,
-            "refused": end.refused - begin.refused,
+            "refused": refused,
             "acknowledged_per_s": ratio(float(count), seconds, 0),
             "generator_cpu_percent": ratio(own, seconds, 1),
         });
@@ -278,12 +279,11 @@ impl Run<'_> {
     /// All messages of all topics; what it took.
     fn publish_all(&self) -> Result<Value, BenchError> {
         let total = (0..self.layout.publishers).map(|at| self.layout.messages_of(at)).sum::<u64>();
-        let most = (0..self.layout.publishers).map(|at| self.layout.messages_of(at)).max();
         self.connect_publishers()?;
         let (begin, resident) = (self.moment()?, self.resident_bytes()?);
         self.tally.slot.store(1, Relaxed);
-        self.tell(Command::Publish(most.unwrap_or(0)));
-        self.wait("acknowledged", |tally| &tally.acknowledged, total)?;
+        self.tell(Command::Publish);
+        self.wait("acknowledged", |tally| &tally.answered, total)?;
         let mut end = self.moment()?;
         end.at_ns = self.tally.last_ns.load(Relaxed).max(begin.at_ns);
         self.tally.slot.store(0, Relaxed);
@@ -301,7 +301,7 @@ impl Run<'_> {
     fn durable_pub(&self) -> Result<Value, BenchError> {
         let create = self.wave("sessions made", Command::Create, self.layout.sessions)?;
         self.connect_publishers()?;
-        self.tell(Command::Publish(u64::MAX));
+        self.tell(Command::Publish);
         thread::sleep(self.course.warmup);
         self.tally.slot.store(1, Relaxed);
         let begin = self.moment()?;
@@ -311,8 +311,7 @@ impl Run<'_> {
         self.tell(Command::Hold);
         thread::sleep(Duration::from_millis(50));
         let sent = self.tally.sent.load(Relaxed);
-        let answered = self.tally.refused.load(Relaxed);
-        self.wait("acknowledged", |tally| &tally.acknowledged, sent.saturating_sub(answered))?;
+        self.wait("acknowledged", |tally| &tally.answered, sent)?;
         let publish = self.acknowledged(&begin, &end);
         self.wave("sessions discarded", Command::Discard, self.layout.sessions)?;
         Ok(json!({ "create": create, "publish": publish }))

@@ -23,9 +23,9 @@ pub struct Tally {
     pub sessions_missing: AtomicU64,
     /// Messages handed to connections.
     pub sent: AtomicU64,
-    /// Messages the broker has taken, and those it has refused.
-    pub acknowledged: AtomicU64,
-    /// As above.
+    /// Messages the broker has answered.
+    pub answered: AtomicU64,
+    /// Those of them that it has refused.
     pub refused: AtomicU64,
     /// Messages heard, each once.
     pub heard: AtomicU64,
