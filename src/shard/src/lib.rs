@@ -41,6 +41,7 @@ mod retained;
 mod sessions;
 mod shard;
 mod stash;
+pub mod storage;
 mod subscribe;
 mod timers;
 mod transport;
