@@ -244,8 +244,8 @@ fn what_is_wrong_with_a_command_line_is_one_line() {
         ("conn -p 70000", 2, "70000"),
         ("conn -c", 2, "--count"),
         ("conn --quic true", 2, "QUIC"),
-        ("conn --ssl", 2, "TLS"),
-        ("pub -t a --ws", 2, "WebSocket"),
+        ("conn --ssl-version tlsv1.1", 2, "tlsv1.2"),
+        ("conn --ssl --certfile a", 2, "together"),
         ("conn -h no-such-host.invalid", 1, "no-such-host.invalid"),
         ("pub -t a -m template:///no/such/file", 1, "/no/such/file"),
     ] {

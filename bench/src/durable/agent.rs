@@ -176,7 +176,8 @@ impl Clients {
             wave.outstanding -= 1;
             match wave.what {
                 Command::Return(_) => self.found.returned.saturating_record(took),
-                _ => self.found.created.saturating_record(took),
+                Command::Create => self.found.created.saturating_record(took),
+                _ => {}
             }
         }
         add(&self.tally.through, 1);

@@ -68,7 +68,7 @@ pub struct DurableArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Durable")]
     pub matching: u32,
     /// retained-many: filters asked for, one after the other
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Durable")]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Durable")]
     pub asks: u32,
 }
 

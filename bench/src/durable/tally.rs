@@ -74,7 +74,7 @@ impl Tally {
 pub struct Found {
     /// From a message's way into the connection to its acknowledgement (QoS 2: PUBCOMP), by slot.
     pub acknowledged: [Histogram<u64>; 2],
-    /// From connect to SUBACK, or to what a discarded session is answered.
+    /// From connect to SUBACK.
     pub created: Histogram<u64>,
     /// From connect to the last message.
     pub returned: Histogram<u64>,

@@ -90,7 +90,7 @@ type Column = fn(&Times) -> Option<u64>;
 pub fn summary(rows: &[Row]) -> Vec<String> {
     let columns: [(&str, Column); 5] = [
         ("tcp", |times| times.tcp_ns),
-        ("handshake", |times| times.tcp_ns),
+        ("handshake", |times| times.handshake_ns),
         ("connect", |times| times.connect_ns),
         ("subscribe", |times| times.subscribe_ns),
         ("publish", |times| times.publish_ns),

@@ -31,6 +31,8 @@
 //!   listings, the certificate's names for `peer_cert_as_username`, cookies for authentication. [`Filter::take_peer`] when
 //!   CONNECT has been answered gives that memory back.
 //!
+//! [`ClientFilter`] is the other end of TLS and WebSocket, for the load tool.
+//!
 //! ```
 //! # use ringmq_filter as filter;
 //! use filter::{Filter, FilterSettings, WebSocketSettings};

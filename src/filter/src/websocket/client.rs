@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 
 /// Longest header of a server: it has no mask.
 const HEADER_LEN_MAX: usize = 10;
-const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 
@@ -51,6 +50,8 @@ pub(crate) struct ClientWebSocket {
     payload: Option<(u8, u64)>,
     /// The payload of a ping.
     ping: Vec<u8>,
+    /// We have sent Close: nothing may be sent behind it (5.5.1).
+    is_closing: bool,
 }
 
 impl ClientWebSocket {
@@ -69,6 +70,7 @@ impl ClientWebSocket {
             header_len: 0,
             payload: None,
             ping: Vec::new(),
+            is_closing: false,
         }
     }
 
@@ -136,10 +138,14 @@ impl ClientWebSocket {
         match self.payload.take() {
             Some((frame::PING, _)) => {
                 let said = std::mem::take(&mut self.ping);
-                self.put(frame::PONG, std::iter::once(said.as_slice()), wire);
+                if !self.is_closing {
+                    self.put(frame::PONG, std::iter::once(said.as_slice()), wire);
+                }
             }
             Some((frame::CLOSE, _)) => {
-                self.put(frame::CLOSE, std::iter::empty(), wire);
+                if !self.is_closing {
+                    self.put(frame::CLOSE, std::iter::empty(), wire);
+                }
                 self.state = State::Ended;
             }
             _ => {}
@@ -177,8 +183,9 @@ impl ClientWebSocket {
 
     /// Says goodbye.
     pub(crate) fn close(&mut self, wire: &mut Vec<u8>) {
-        if self.is_open() {
+        if self.is_open() && !self.is_closing {
             self.put(frame::CLOSE, std::iter::once(1000_u16.to_be_bytes().as_slice()), wire);
+            self.is_closing = true;
         }
     }
 
@@ -191,7 +198,6 @@ impl ClientWebSocket {
     ) {
         let len = pieces.clone().map(<[u8]>::len).sum();
         let (mut header, header_len) = frame::header(opcode, len);
-        header[0] |= FIN;
         header[1] |= MASKED;
         wire.extend_from_slice(&header[..header_len]);
         let [a, b, c, d, ..] = self.random.next().to_be_bytes();
