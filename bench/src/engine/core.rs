@@ -215,7 +215,13 @@ impl<A: Agent> Core for Engine<A> {
             let ends = connection.client == NONE;
             let wire = self.net.layers.outgoing(id.index, bytes.as_deref(), ends);
             bytes.into_iter().for_each(|bytes| self.net.ios.recycle(bytes));
-            wire?
+            match wire {
+                Ok(wire) => wire?,
+                Err(error) => {
+                    self.lost(id, CloseCause::Layers(error.reason()));
+                    return None;
+                }
+            }
         } else {
             bytes?
         };

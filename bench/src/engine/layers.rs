@@ -114,17 +114,21 @@ impl Layers {
     }
 
     /// What goes on the wire now: what the layers have to say, these bytes of MQTT, and the goodbye of a connection that ends.
-    pub fn outgoing(&mut self, index: u32, bytes: Option<&[u8]>, ends: bool) -> Option<Vec<u8>> {
-        let layer = self.get(index)?;
+    pub fn outgoing(
+        &mut self,
+        index: u32,
+        bytes: Option<&[u8]>,
+        ends: bool,
+    ) -> Result<Option<Vec<u8>>, FilterError> {
+        let Some(layer) = self.get(index) else { return Ok(None) };
         if let Some(bytes) = bytes {
-            // An error means that the connection has ended, which its peer will say too.
-            let _ = layer.filter.send(bytes, &mut layer.wire);
+            layer.filter.send(bytes, &mut layer.wire)?;
         }
         if ends && !mem::replace(&mut layer.has_said_goodbye, true) {
             layer.filter.close(&mut layer.wire);
         }
         let wire = mem::take(&mut layer.wire);
-        (!wire.is_empty()).then_some(wire)
+        Ok((!wire.is_empty()).then_some(wire))
     }
 }
 

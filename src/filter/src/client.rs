@@ -80,7 +80,7 @@ impl ClientFilter {
         if tls.is_open() {
             replies.splice(0..0, self.request.drain(..));
             if !replies.is_empty() {
-                tls.send(&replies, std::iter::empty(), wire)?;
+                tls.send(&[], std::iter::once(replies.as_slice()), wire)?;
             }
         }
         Ok(taken?)
@@ -96,9 +96,9 @@ impl ClientFilter {
             (Some(tls), Some(socket)) => {
                 let mut message = Vec::with_capacity(bytes.len() + 14);
                 socket.send(bytes, &mut message);
-                tls.send(&message, std::iter::empty(), wire)?;
+                tls.send(&[], std::iter::once(message.as_slice()), wire)?;
             }
-            (Some(tls), None) => tls.send(bytes, std::iter::empty(), wire)?,
+            (Some(tls), None) => tls.send(&[], std::iter::once(bytes), wire)?,
             (None, Some(socket)) => socket.send(bytes, wire),
             (None, None) => wire.extend_from_slice(bytes),
         }
@@ -114,7 +114,7 @@ impl ClientFilter {
         match &mut self.tls {
             Some(tls) if tls.is_open() => {
                 // If it cannot be sent, nothing can.
-                let _ = tls.send(&last, std::iter::empty(), wire);
+                let _ = tls.send(&[], std::iter::once(last.as_slice()), wire);
                 tls.close(wire);
             }
             Some(_) => {}

@@ -209,7 +209,7 @@ impl<E: End> TlsConnection<E> {
         }
     }
 
-    /// Encrypts these bytes, the head first, as few records.
+    /// Encrypts these bytes, the head first, as few records. The head is short: it is not divided.
     pub(crate) fn send<'a>(
         &mut self,
         head: &[u8],
