@@ -177,7 +177,11 @@ fn what_cannot_work_is_said_in_one_line() {
     let broker = broker(&site);
     let port = |listener: &str| address(&broker, listener).port();
     for (words, code, text) in [
-        (format!("pairs -n 2 --ssl --port {}", port("external")), 1, "TLS or WebSocket failed: "),
+        (
+            format!("pairs -n 2 --ssl --port {}", port("external")),
+            1,
+            "only 0 of 4 clients got ready: closed by the broker",
+        ),
         (
             format!("pairs -n 2 --ws --port {}", port("external")),
             1,
