@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{LoadRequest, Settings};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use metrics::ShardMetrics;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 
 use crate::listeners::ListenerClients;
-use crate::{ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup};
+use crate::storage::{StoreReply, StoreRequest};
+use crate::{
+    ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup, StoreLink, StoreMode,
+};
 
 /// One shard, a clock, and what came out of it.
 pub(crate) struct Desk {
@@ -22,6 +26,21 @@ pub(crate) struct Desk {
 impl Desk {
     /// With these settings.
     pub fn new(set: &[(&str, &str)]) -> Desk {
+        Desk::with_store(set, None)
+    }
+
+    /// With these settings and a store, whose other ends come back.
+    pub fn stored(
+        set: &[(&str, &str)],
+        mode: StoreMode,
+    ) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
+        let (requests, requested) = bounded(8);
+        let (answers, replies) = bounded(8);
+        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, mode }));
+        (desk, requested, answers)
+    }
+
+    fn with_store(set: &[(&str, &str)], store: Option<StoreLink>) -> Desk {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let request = LoadRequest { set: set.collect(), ..LoadRequest::default() };
         let settings = Arc::new(Settings::load(&request).expect("settings").0);
@@ -37,8 +56,8 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
-            store: None,
-            replies: crossbeam_channel::bounded(64).0,
+            store,
+            replies: bounded(64).0,
             seed: 7,
             now,
         });
@@ -64,6 +83,7 @@ impl Desk {
         if let Some((id, bytes)) = input {
             self.shard.received(id, bytes);
         }
+        self.shard.run_inbox();
         self.shard.run_timers();
         self.shard.finish_tick();
         let mut effects = Vec::new();
