@@ -2,6 +2,7 @@
 //! simulated one can fail in every way a disk can.
 
 mod fjall;
+mod journal;
 mod simulated;
 
 use std::io;
@@ -10,6 +11,7 @@ use std::ops::ControlFlow;
 use displaydoc::Display;
 use thiserror::Error;
 
+pub use journal::Cut;
 pub use fjall::{FjallEngine, FjallSnapshot};
 pub use simulated::{CrashLoss, SimulatedEngine, SimulatedSnapshot};
 
@@ -142,6 +144,11 @@ pub trait Engine: EngineRead + Send {
 
     /// Bytes on disk.
     fn sizes(&self) -> EngineSizes;
+
+    /// What was cut off when it was opened: the unfinished end of a journal.
+    fn cut(&self) -> Cut {
+        Cut::default()
+    }
 }
 
 /// Bytes on disk.

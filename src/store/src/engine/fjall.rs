@@ -1,12 +1,15 @@
 //! [fjall](https://docs.rs/fjall), the engine of a broker at work.
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use crate::StoreError;
+use crate::{StoreError, backup};
 
+use super::journal::{self, Cut};
 use super::{Change, Engine, EngineError, EngineRead, EngineSizes, Keyspace, Visit};
 
 /// Threads that write sorted tables and merge them. One alone would let a long merge hold up the writing.
@@ -26,6 +29,7 @@ pub struct FjallEngine {
     folder: PathBuf,
     /// `None` after a reopening that failed.
     open: Option<Open>,
+    cut: Cut,
 }
 
 struct Open {
@@ -39,7 +43,8 @@ impl FjallEngine {
     /// # Errors
     /// [`EngineError`]: it cannot be opened.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
-        Ok(Self { folder: folder.to_owned(), open: Some(Open::new(folder)?) })
+        let (open, cut) = Open::new(folder)?;
+        Ok(Self { folder: folder.to_owned(), open: Some(open), cut })
     }
 
     /// Opens the database of a store in its folder.
@@ -49,6 +54,7 @@ impl FjallEngine {
     pub fn open_folder(folder: &Path) -> Result<Self, StoreError> {
         let is_in = |error: EngineError| StoreError::of_folder(folder, error);
         std::fs::create_dir_all(folder).map_err(|error| is_in(error.into()))?;
+        backup::take_over(folder, DATA)?;
         Self::open(&folder.join(DATA)).map_err(is_in)
     }
 
@@ -58,7 +64,10 @@ impl FjallEngine {
 }
 
 impl Open {
-    fn new(folder: &Path) -> Result<Self, EngineError> {
+    fn new(folder: &Path) -> Result<(Self, Cut), EngineError> {
+        let lock = Lock::take(folder)?;
+        let cut = journal::check(folder)?;
+        drop(lock);
         let database = Database::builder(folder)
             .worker_threads(WORKERS)
             .cache_size(CACHE_BYTES)
@@ -70,11 +79,38 @@ impl Open {
             keyspaces.push(database.keyspace(keyspace.name(), || options(keyspace))?);
         }
         let keyspaces = keyspaces.try_into().ok().expect("one was opened for each");
-        Ok(Self { database, keyspaces })
+        Ok((Self { database, keyspaces }, cut))
     }
 
     fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         &self.keyspaces[keyspace.index()]
+    }
+}
+
+/// The engine's own lock, held while its journal is looked at: that of a running broker is not touched.
+struct Lock(Option<File>);
+
+impl Lock {
+    fn take(folder: &Path) -> Result<Self, EngineError> {
+        let file = match OpenOptions::new().read(true).write(true).open(folder.join("lock")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(None)),
+            Err(error) => return Err(error.into()),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Self(Some(file))),
+            Err(TryLockError::WouldBlock) => Err(EngineError::Locked),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // Closing the file lets it go in any case.
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -132,7 +168,7 @@ impl Engine for FjallEngine {
     fn reopen(&mut self) -> Result<(), EngineError> {
         // The files must be let go before they can be opened again.
         self.open = None;
-        let open = Open::new(&self.folder)?;
+        let (open, _) = Open::new(&self.folder)?;
         // After a failed sync the kernel may hold the journal's pages for written although they are not; the next sync would
         // not write them. What was found in the journal is therefore written to new files, with a sync of their own.
         for keyspace in &open.keyspaces {
@@ -148,6 +184,10 @@ impl Engine for FjallEngine {
         let all = open.database.disk_space().unwrap_or(0);
         let journal = all.saturating_sub(keyspaces.iter().sum());
         EngineSizes { keyspaces, journal }
+    }
+
+    fn cut(&self) -> Cut {
+        self.cut
     }
 }
 

@@ -3,13 +3,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use mqtt::QoS;
 use ring::ShardId;
-use session::{Message, MessageId, Publication};
 use shard::storage::{
-    SessionHead, StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest,
-    StoredEntry, StoredPlace, StoredSession, StoredState,
+    StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredSession,
 };
+
+use crate::fixture::{message, put_entry, put_session};
 
 use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
 
@@ -30,44 +29,6 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
         on_health: Box::new(|_: StoreHealth, _: &str| ()),
     };
     (setup, replies)
-}
-
-fn message(id: u128, topic: &str) -> Arc<Message> {
-    let publication = Publication {
-        topic,
-        payload: b"payload",
-        forwarded: &[],
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        sys: false,
-        expires_unix_ms: None,
-        origin: None,
-    };
-    Message::new(MessageId(id), &publication)
-}
-
-fn put_session(session: StoredSession, client_id: &str) -> StoreOp {
-    let head = SessionHead {
-        client_id: client_id.into(),
-        created_unix_s: 1,
-        expiry_interval_s: u32::MAX,
-        offline_since_unix_ms: None,
-        will: None,
-    };
-    StoreOp::PutSession { session, head: Box::new(head) }
-}
-
-fn put_entry(session: StoredSession, place: u64, message: Arc<Message>) -> StoreOp {
-    let entry = StoredEntry {
-        state: StoredState::Queued,
-        message: Some(message),
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        priority: 0,
-        subscription_ids: None,
-        shared: None,
-    };
-    StoreOp::PutEntry { session, place: StoredPlace(place), is_new: true, entry }
 }
 
 fn until<T>(

@@ -91,6 +91,7 @@ impl<E: Engine + 'static> Writer<E> {
             is_closing: false,
         };
         writer.refresh_sizes();
+        writer.shared.gauges().cut = writer.core.engine().cut();
         Ok(writer)
     }
 
@@ -217,9 +218,9 @@ impl<E: Engine + 'static> Writer<E> {
         let shared = &self.shared;
         let outcome = self.core.commit(|engine| {
             if is_always {
-                timed_sync(engine, shared)?;
+                timed(shared, || engine.sync())?;
             }
-            Ok(())
+            Ok(is_always)
         })?;
         let Some(outcome) = outcome else { return Ok(()) };
         if !is_always {
@@ -231,7 +232,7 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
-        timed_sync(self.core.engine_mut(), &self.shared)?;
+        timed(&self.shared, || self.core.sync())?;
         self.unsynced_since = None;
         Ok(())
     }
@@ -321,9 +322,12 @@ impl<E: Engine + 'static> Writer<E> {
     }
 }
 
-fn timed_sync<E: Engine>(engine: &mut E, shared: &Shared) -> Result<(), EngineError> {
+fn timed(
+    shared: &Shared,
+    sync: impl FnOnce() -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
     let start = Instant::now();
-    engine.sync()?;
+    sync()?;
     shared.gauges().synced(start.elapsed());
     Ok(())
 }
