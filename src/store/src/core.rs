@@ -65,6 +65,8 @@ pub struct Outcome {
     pub ops: u64,
     /// Keys that were written or removed; what a later change of the round made void was neither.
     pub keys: u64,
+    /// Keys that were removed, by keyspace.
+    pub removed: [u64; Keyspace::COUNT],
 }
 
 /// What was found damaged. Nothing here stops the broker: the damaged thing is left out and counted.
@@ -204,15 +206,16 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
-    /// Removes a slice of the sessions that have ended. Says whether there is more.
+    /// Removes a slice of the sessions that have ended; says how many keys of each keyspace. [`Core::has_ended`] says whether
+    /// there is more.
     ///
     /// # Errors
     /// [`EngineError`]: [`Core::recover`] is to be called.
-    pub fn sweep(&mut self) -> Result<bool, EngineError> {
+    pub fn sweep(&mut self) -> Result<[u64; Keyspace::COUNT], EngineError> {
         if self.in_doubt.is_some() {
             return Err(EngineError::Stopped);
         }
-        let Some(&session) = self.ended.front() else { return Ok(false) };
+        let Some(&session) = self.ended.front() else { return Ok([0; Keyspace::COUNT]) };
         let mut applied = self.applied;
         applied.round += 1;
         let mut round = Round::new(&self.engine, self.damage);
@@ -227,7 +230,7 @@ impl<E: Engine> Core<E> {
         if is_done {
             self.ended.pop_front();
         }
-        Ok(!self.ended.is_empty())
+        Ok(finished.outcome.removed)
     }
 
     /// Whether sessions that have ended are still to be removed.

@@ -4,6 +4,8 @@
 mod fjall;
 mod journal;
 mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -94,6 +96,9 @@ pub struct Change {
 /// What a scan shows of each pair: its key and its value.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Work to be done by another thread.
+pub type Compaction = Box<dyn FnOnce() -> Result<(), EngineError> + Send>;
+
 /// What can be read: of an engine as it is, or of a snapshot.
 pub trait EngineRead {
     /// The value of a key.
@@ -141,6 +146,9 @@ pub trait Engine: EngineRead + Send {
     /// # Errors
     /// [`EngineError`]: it cannot be opened yet, or not at all.
     fn reopen(&mut self) -> Result<(), EngineError>;
+
+    /// The work of writing a keyspace anew without what was removed from it. Takes long; any thread may do it.
+    fn compaction(&self, keyspace: Keyspace) -> Compaction;
 
     /// Bytes on disk.
     fn sizes(&self) -> EngineSizes;

@@ -5,6 +5,8 @@ mod backup;
 pub mod codec;
 pub mod core;
 pub mod engine;
+#[cfg(test)]
+mod disk_tests;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -87,6 +87,8 @@ impl<'e, E: EngineRead> Round<'e, E> {
         self.put(Keyspace::Meta, key, values::applied(key, applied));
         let mut changes = Vec::with_capacity(self.pending.iter().map(BTreeMap::len).sum());
         for (keyspace, pending) in Keyspace::ALL.into_iter().zip(self.pending) {
+            let removed = pending.values().filter(|pending| pending.value.is_none()).count();
+            self.outcome.removed[keyspace.index()] = removed as u64;
             changes.extend(
                 pending
                     .into_iter()

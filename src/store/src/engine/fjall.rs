@@ -4,13 +4,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
 use crate::{StoreError, backup};
 
 use super::journal::{self, Cut};
-use super::{Change, Engine, EngineError, EngineRead, EngineSizes, Keyspace, Visit};
+use super::{Change, Compaction, Engine, EngineError, EngineRead, EngineSizes, Keyspace, Visit};
 
 /// Threads that write sorted tables and merge them. One alone would let a long merge hold up the writing.
 const WORKERS: usize = 2;
@@ -18,6 +20,12 @@ const WORKERS: usize = 2;
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Most bytes of journals: what is replayed when a broker that was killed starts again.
 const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Most tables in memory of a keyspace that wait to be written, and most that are written and not merged, before a write waits.
+/// Below the limits of fjall, 4 and 20.
+const SEALED_MAX: usize = 2;
+const YOUNG_MAX: usize = 18;
+/// How often it is looked whether there is room.
+const POLL: Duration = Duration::from_millis(2);
 /// Most files held open.
 const OPEN_FILES_MAX: usize = 128;
 
@@ -30,6 +38,8 @@ pub struct FjallEngine {
     /// `None` after a reopening that failed.
     open: Option<Open>,
     cut: Cut,
+    /// A sync failed, or a thread of the engine did, which may have been at one.
+    has_failed_sync: bool,
 }
 
 struct Open {
@@ -44,7 +54,7 @@ impl FjallEngine {
     /// [`EngineError`]: it cannot be opened.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
         let (open, cut) = Open::new(folder)?;
-        Ok(Self { folder: folder.to_owned(), open: Some(open), cut })
+        Ok(Self { folder: folder.to_owned(), open: Some(open), cut, has_failed_sync: false })
     }
 
     /// Opens the database of a store in its folder.
@@ -56,6 +66,12 @@ impl FjallEngine {
         std::fs::create_dir_all(folder).map_err(|error| is_in(error.into()))?;
         backup::take_over(folder, DATA)?;
         Self::open(&folder.join(DATA)).map_err(is_in)
+    }
+
+    /// Writes what is in memory to tables.
+    #[cfg(test)]
+    pub(super) fn flush(&self) -> Result<(), EngineError> {
+        self.opened()?.flush()
     }
 
     fn opened(&self) -> Result<&Open, EngineError> {
@@ -80,6 +96,34 @@ impl Open {
         }
         let keyspaces = keyspaces.try_into().ok().expect("one was opened for each");
         Ok((Self { database, keyspaces }, cut))
+    }
+
+    /// Waits while the engine's threads are behind. fjall would wait itself, but for ever if such a thread has died.
+    fn wait_for_room(&self) -> Result<(), EngineError> {
+        while self.keyspaces.iter().any(|keyspace| {
+            keyspace.sealed_memtable_count() > SEALED_MAX || keyspace.l0_table_count() > YOUNG_MAX
+        }) {
+            self.check()?;
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Writes what is in memory to tables, which are synced.
+    fn flush(&self) -> Result<(), EngineError> {
+        for keyspace in &self.keyspaces {
+            keyspace.rotate_memtable()?;
+        }
+        while self.keyspaces.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            self.check()?;
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Whether the engine goes on: a thread of it that failed stops it.
+    fn check(&self) -> Result<(), EngineError> {
+        Ok(self.database.persist(PersistMode::Buffer)?)
     }
 
     fn keyspace(&self, keyspace: Keyspace) -> &fjall::Keyspace {
@@ -145,6 +189,7 @@ impl Engine for FjallEngine {
 
     fn write(&mut self, changes: Vec<Change>) -> Result<(), EngineError> {
         let open = self.opened()?;
+        open.wait_for_room()?;
         let mut batch = open.database.batch().durability(Some(PersistMode::Buffer));
         for Change { keyspace, key, value } in changes {
             let keyspace = open.keyspace(keyspace);
@@ -153,11 +198,15 @@ impl Engine for FjallEngine {
                 None => batch.remove(keyspace, &key[..]),
             }
         }
-        Ok(batch.commit()?)
+        let written = batch.commit().map_err(EngineError::from);
+        self.has_failed_sync |= matches!(written, Err(EngineError::Stopped));
+        written
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
-        Ok(self.opened()?.database.persist(PersistMode::SyncData)?)
+        let synced = self.opened()?.database.persist(PersistMode::SyncData);
+        self.has_failed_sync |= synced.is_err();
+        Ok(synced?)
     }
 
     fn snapshot(&self) -> FjallSnapshot {
@@ -169,13 +218,23 @@ impl Engine for FjallEngine {
         // The files must be let go before they can be opened again.
         self.open = None;
         let (open, _) = Open::new(&self.folder)?;
-        // After a failed sync the kernel may hold the journal's pages for written although they are not; the next sync would
-        // not write them. What was found in the journal is therefore written to new files, with a sync of their own.
-        for keyspace in &open.keyspaces {
-            keyspace.rotate_memtable_and_wait()?;
+        if self.has_failed_sync {
+            // The kernel may hold the journal's pages for written although they are not; the next sync would not write
+            // them. What was found in the journal is therefore written to new files, with a sync of their own.
+            open.flush()?;
+            self.has_failed_sync = false;
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    fn compaction(&self, keyspace: Keyspace) -> Compaction {
+        let Some(open) = &self.open else { return Box::new(|| Ok(())) };
+        let keyspace = open.keyspace(keyspace).clone();
+        Box::new(move || {
+            keyspace.rotate_memtable()?;
+            Ok(keyspace.major_compact()?)
+        })
     }
 
     fn sizes(&self) -> EngineSizes {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use ring::ShardId;
 use shard::storage::{
-    StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredSession,
+    StoreBatch, StoreHealth, StoreLoad, StoreReply, StoreRequest, StoredSession,
 };
 
 use crate::fixture::{message, put_entry, put_session};
