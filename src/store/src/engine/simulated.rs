@@ -112,6 +112,12 @@ impl SimulatedEngine {
         (self.writes, self.syncs)
     }
 
+    /// Writes that a loss of power could take.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+
     /// How many keys a keyspace has.
     #[must_use]
     pub fn len(&self, keyspace: Keyspace) -> usize {
