@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 use displaydoc::Display;
 use thiserror::Error;
 
-pub use journal::Cut;
 pub use fjall::{FjallEngine, FjallSnapshot};
+pub use journal::Cut;
 pub use simulated::{CrashLoss, SimulatedEngine, SimulatedSnapshot};
 
 use crate::codec::keys::Key;

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use mqtt::QoS;
 use session::{Message, MessageId, Publication};
-use shard::storage::{
-    SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
-};
+use shard::storage::{SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState};
 
 /// Draws from a seed.
 pub(crate) struct Draws(u64);

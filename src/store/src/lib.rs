@@ -4,9 +4,9 @@
 mod backup;
 pub mod codec;
 pub mod core;
-pub mod engine;
 #[cfg(test)]
 mod disk_tests;
+pub mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -59,8 +59,7 @@ pub(super) struct Reader<'a>(&'a [u8]);
 impl<'a> Reader<'a> {
     /// Checks version and checksum.
     pub(super) fn open(key: &[u8], value: &'a [u8]) -> Result<Self, CodecError> {
-        let (body, sum) =
-            value.split_last_chunk::<CHECKSUM_LEN>().ok_or(CodecError::Malformed)?;
+        let (body, sum) = value.split_last_chunk::<CHECKSUM_LEN>().ok_or(CodecError::Malformed)?;
         if *sum != checksum(key, body) {
             return Err(CodecError::Checksum);
         }

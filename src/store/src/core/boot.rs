@@ -5,9 +5,7 @@ use std::ops::ControlFlow;
 
 use ring::ShardId;
 use router::{home, slot};
-use shard::storage::{
-    StoreReply, StoredDelayed, StoredRetained, StoredSession, StoredSessionRow,
-};
+use shard::storage::{StoreReply, StoredDelayed, StoredRetained, StoredSession, StoredSessionRow};
 
 use super::Damage;
 use crate::codec::keys::{self, Key};
@@ -80,10 +78,7 @@ impl<R: EngineRead> Boot<R> {
     ///
     /// # Errors
     /// [`EngineError`]: what follows cannot be read.
-    pub fn step(
-        &mut self,
-        emit: &mut dyn FnMut(ShardId, StoreReply),
-    ) -> Result<bool, EngineError> {
+    pub fn step(&mut self, emit: &mut dyn FnMut(ShardId, StoreReply)) -> Result<bool, EngineError> {
         let is_end = match self.phase {
             Phase::Sessions => self.step_sessions()?,
             Phase::Retained => self.step_retained()?,
@@ -292,11 +287,7 @@ fn mark_those_with(
     }
 }
 
-fn hand_over<T>(
-    pages: &mut [Vec<T>],
-    least: usize,
-    emit: &mut dyn FnMut(ShardId, Vec<T>),
-) {
+fn hand_over<T>(pages: &mut [Vec<T>], least: usize, emit: &mut dyn FnMut(ShardId, Vec<T>)) {
     for (shard, rows) in pages.iter_mut().enumerate() {
         while rows.len() >= least {
             let rest = rows.split_off(rows.len().min(PAGE));

@@ -8,9 +8,7 @@ use hashbrown::HashMap;
 use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
-use shard::storage::{
-    StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession,
-};
+use shard::storage::{StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession};
 
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
@@ -89,19 +87,14 @@ impl<'e, E: EngineRead> Round<'e, E> {
         for (keyspace, pending) in Keyspace::ALL.into_iter().zip(self.pending) {
             let removed = pending.values().filter(|pending| pending.value.is_none()).count();
             self.outcome.removed[keyspace.index()] = removed as u64;
-            changes.extend(
-                pending
-                    .into_iter()
-                    .map(|(key, pending)| Change { keyspace, key, value: pending.value }),
-            );
+            changes.extend(pending.into_iter().map(|(key, pending)| Change {
+                keyspace,
+                key,
+                value: pending.value,
+            }));
         }
         self.outcome.keys = changes.len() as u64;
-        Ok(Finished {
-            changes,
-            outcome: self.outcome,
-            ended: self.ended,
-            damage: self.damage,
-        })
+        Ok(Finished { changes, outcome: self.outcome, ended: self.ended, damage: self.damage })
     }
 
     fn op(&mut self, shard: ShardId, op: &StoreOp) -> Result<(), EngineError> {
@@ -263,9 +256,8 @@ impl<'e, E: EngineRead> Round<'e, E> {
     }
 
     fn set(&mut self, keyspace: Keyspace, key: Key, value: Vec<u8>, is_new: bool) {
-        let pending = self.pending[keyspace.index()]
-            .entry(key)
-            .or_insert(Pending { value: None, is_new });
+        let pending =
+            self.pending[keyspace.index()].entry(key).or_insert(Pending { value: None, is_new });
         pending.value = Some(value);
     }
 
@@ -338,7 +330,9 @@ impl<'e, E: EngineRead> Round<'e, E> {
             if after > 0 {
                 let value = values::number(&key, after);
                 self.set(Keyspace::Counts, key.clone(), value, false);
-                if before == 0 && let Some(message) = used.message {
+                if before == 0
+                    && let Some(message) = used.message
+                {
                     let value = values::message(&key, &message);
                     self.set(Keyspace::Messages, key, value, false);
                 }

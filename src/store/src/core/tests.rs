@@ -165,10 +165,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
                 .into_iter()
                 .map(|subscription| (subscription.filter.to_string(), subscription.options))
                 .collect(),
-            entries: entries
-                .iter()
-                .map(|(place, entry)| (*place, ModelEntry::of(entry)))
-                .collect(),
+            entries: entries.iter().map(|(place, entry)| (*place, ModelEntry::of(entry))).collect(),
             received: received.into_iter().map(PacketId::get).collect(),
         };
         model.sessions.insert(row.session, session);
@@ -271,22 +268,13 @@ impl World {
         self.sequences[shard] += 1;
         let sequence = self.sequences[shard];
         self.handed[shard].push_back((sequence, ops.iter().cloned().chain(parts_ops).collect()));
-        let batch = StoreBatch {
-            sequence,
-            numbers_below: self.next_number,
-            ops,
-            parts,
-            loads: Vec::new(),
-        };
+        let batch =
+            StoreBatch { sequence, numbers_below: self.next_number, ops, parts, loads: Vec::new() };
         StoreRequest { shard: ShardId::new(shard), batch }
     }
 
     /// A message that the other shard gets, too, with a part of its own.
-    fn shared_change(
-        &mut self,
-        shard: usize,
-        touched: &mut BTreeSet<StoredSession>,
-    ) -> StorePart {
+    fn shared_change(&mut self, shard: usize, touched: &mut BTreeSet<StoredSession>) -> StorePart {
         let id = MessageId(self.next_message);
         let here = self.new_entry(shard, touched);
         let there = self.new_entry(1 - shard, touched);
@@ -392,8 +380,9 @@ impl World {
                 vec![StoreOp::PutSubscription { session, subscription }]
             }
             8 => {
-                let packet_id = PacketId::new(1 + u16::try_from(self.draws.below(3)).expect("small"))
-                    .expect("not zero");
+                let packet_id =
+                    PacketId::new(1 + u16::try_from(self.draws.below(3)).expect("small"))
+                        .expect("not zero");
                 if known.received.contains(&packet_id.get()) {
                     return vec![StoreOp::RemoveReceived { session, packet_id }];
                 }
@@ -595,7 +584,12 @@ fn parts_take_effect_together_and_hold_up_what_follows_on_their_shard_only() {
     let part = |parts, ops| vec![StorePart { message: MessageId(7), parts, ops }];
     let other = StoredSession { slot: 3, number: 1 };
     core.take(request(0, 1, vec![], part(Some(2), vec![put_session(SESSION, "a")])));
-    core.take(request(0, 2, vec![put_session(StoredSession { number: 2, ..SESSION }, "b")], vec![]));
+    core.take(request(
+        0,
+        2,
+        vec![put_session(StoredSession { number: 2, ..SESSION }, "b")],
+        vec![],
+    ));
     core.take(request(1, 1, vec![put_session(other, "c")], vec![]));
     let outcome = commit(&mut core).expect("one can go on");
     assert_eq!(outcome.committed, [(ShardId::new(1), 1)]);

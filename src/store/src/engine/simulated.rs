@@ -270,13 +270,7 @@ fn get(tables: &Tables, keyspace: Keyspace, key: &[u8]) -> Option<Vec<u8>> {
     tables[keyspace.index()].get(key).map(|value| value.to_vec())
 }
 
-fn scan(
-    tables: &Tables,
-    keyspace: Keyspace,
-    from: &[u8],
-    below: Option<&[u8]>,
-    visit: Visit<'_>,
-) {
+fn scan(tables: &Tables, keyspace: Keyspace, from: &[u8], below: Option<&[u8]>, visit: Visit<'_>) {
     if below.is_some_and(|below| below <= from) {
         return;
     }

@@ -113,7 +113,10 @@ fn a_snapshot_does_not_change() {
     engine.write(vec![change(Keyspace::Retained, b"a", Some(b"1"))]).expect("it writes");
     let snapshot = engine.snapshot();
     engine.write(vec![change(Keyspace::Retained, b"a", None)]).expect("it writes");
-    assert_eq!(snapshot.get(Keyspace::Retained, b"a").expect("it reads").as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        snapshot.get(Keyspace::Retained, b"a").expect("it reads").as_deref(),
+        Some(&b"1"[..])
+    );
     assert_eq!(engine.get(Keyspace::Retained, b"a").expect("it reads"), None);
 }
 

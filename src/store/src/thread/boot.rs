@@ -10,11 +10,7 @@ use crate::StoreError;
 use crate::core::Boot;
 use crate::engine::EngineRead;
 
-pub(super) fn run<R: EngineRead>(
-    mut boot: Boot<R>,
-    outlets: &[ShardOutlet],
-    shared: &Arc<Shared>,
-) {
+pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
     let start = Instant::now();
     loop {
         let step = boot.step(&mut |shard, reply| {

@@ -47,11 +47,9 @@ pub(super) fn run<S: EngineRead>(
 /// The answer when nothing can be read: a client that waits gets on, and what is on disk stays there.
 fn nothing(load: &StoreLoad) -> StoreReply {
     match load {
-        StoreLoad::Session(session) => StoreReply::Session {
-            session: *session,
-            entries: Vec::new(),
-            received: Vec::new(),
-        },
+        StoreLoad::Session(session) => {
+            StoreReply::Session { session: *session, entries: Vec::new(), received: Vec::new() }
+        }
         StoreLoad::Retained { token, .. } => {
             StoreReply::RetainedMessages { token: *token, messages: Vec::new() }
         }

@@ -25,11 +25,7 @@ struct State {
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
-                stage: StoreStage::Opening,
-                failure: None,
-                is_over: false,
-            }),
+            state: Mutex::new(State { stage: StoreStage::Opening, failure: None, is_over: false }),
             changed: Condvar::new(),
             gauges: Mutex::new(Gauges::new()),
             is_closing: AtomicBool::new(false),

@@ -12,11 +12,11 @@ use shard::storage::{
 
 use crate::fixture::{message, put_entry, put_session};
 
+use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
 use crate::engine::{
     Change, Compaction, Engine, EngineError, EngineRead, EngineSizes, Keyspace, SimulatedEngine,
     SimulatedSnapshot, Visit,
 };
-use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
 
 const SECONDS: Duration = Duration::from_secs(20);
 
@@ -37,10 +37,7 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
     (setup, replies)
 }
 
-fn until<T>(
-    replies: &Receiver<StoreReply>,
-    mut wanted: impl FnMut(StoreReply) -> Option<T>,
-) -> T {
+fn until<T>(replies: &Receiver<StoreReply>, mut wanted: impl FnMut(StoreReply) -> Option<T>) -> T {
     let deadline = Instant::now() + SECONDS;
     loop {
         let reply = replies.recv_deadline(deadline).expect("the reply comes");

@@ -77,10 +77,8 @@ impl<E: Engine + 'static> Writer<E> {
         let booting =
             spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot)))?;
         let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
-        let reading = spawn(
-            "store-read",
-            Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)),
-        )?;
+        let reading =
+            spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
         let mut writer = Self {
             has_ended: core.has_ended(),
             core,
@@ -254,9 +252,8 @@ impl<E: Engine + 'static> Writer<E> {
             return false;
         }
         let since = *self.gathering_since.get_or_insert(now);
-        let is_due = now.duration_since(since) >= self.gather()
-            || self.is_closing
-            || self.core.is_urgent();
+        let is_due =
+            now.duration_since(since) >= self.gather() || self.is_closing || self.core.is_urgent();
         if is_due {
             self.gathering_since = None;
         }
