@@ -42,10 +42,11 @@ pub use show::Entry;
 pub use table::{
     BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
     MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    StoreSettings,
 };
 pub use types::{
     AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
-    VerifyPeer,
+    StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -76,6 +77,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `reactor.*`
     pub reactor: ReactorSettings,
+    /// `store.*`
+    pub store: StoreSettings,
     /// `mesh.*`
     pub mesh: MeshSettings,
     /// Where the values that are no defaults came from, by canonical key.
@@ -97,6 +100,7 @@ impl Default for Settings {
             flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
+            store: StoreSettings::default(),
             mesh: MeshSettings::default(),
             origins: BTreeMap::new(),
         }

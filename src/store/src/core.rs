@@ -1,14 +1,11 @@
 //! The store without a thread: takes batches, says which may be applied together, applies them to an engine, and knows what
 //! to do when a write is in doubt.
 //!
-//! A *round* is what is applied at once: of every shard the batches from the oldest on, up to the first with a part of a change
-//! that others share and have not handed over yet. So the order of a shard is kept, and all parts of a change are in one
-//! atomic write. With the changes of a round the number of the round is written; a round whose write failed is found again by it
+//! A *round* is what is applied at once: all batches that wait, of every shard in their order, in one atomic write. With the changes of a round the number of the round is written; a round whose write failed is found again by it
 //! after the engine was opened anew, and is not applied twice.
 
 mod boot;
 mod load;
-mod parts;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -145,7 +142,7 @@ impl<E: Engine> Core<E> {
         if self.in_doubt.is_some() {
             return Err(EngineError::Stopped);
         }
-        let batches = parts::ready(&self.waiting);
+        let batches: Vec<usize> = self.waiting.iter().map(VecDeque::len).collect();
         if batches.iter().all(|&count| count == 0) {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use shard::storage::{
     StoreBatch, StoreHealth, StoreOp, StoreReply, StoreRequest, StoredSession, StoredSessionRow,
 };
 
-use crate::fixture::{message, put_entry, put_session};
+use crate::fixture::{message, own, put_entry, put_session};
 use crate::{ShardOutlet, Store, StoreError, StoreSetup, StoreStage, StoreSync, restore};
 
 const SECONDS: Duration = Duration::from_secs(30);
@@ -84,7 +84,8 @@ fn a_backup_of_a_running_store_is_taken_over_at_the_next_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, saved) = (folder.path().join("store"), folder.path().join("saved"));
     let (mut running, _) = Running::open(&store).expect("it opens");
-    running.send(vec![put_session(session(1), "old"), put_entry(session(1), 2, message(1, "a"))]);
+    running
+        .send(vec![put_session(session(1), "old"), put_entry(session(1), own(1), message(1, "a"))]);
     assert!(running.is_committed(SECONDS));
     let info = running.store.backup(&saved).expect("it is saved");
     assert!(info.records >= 4);
@@ -183,7 +184,7 @@ fn a_full_disk_stops_commits_and_room_lets_them_go_on() {
         assert!(number < 1_000, "the disk is never full");
         running.send(vec![
             put_session(session(number), &format!("client-{number}")),
-            put_entry(session(number), 2, message(u128::from(number), &payload)),
+            put_entry(session(number), own(1), message(u128::from(number), &payload)),
         ]);
         if !running.is_committed(Duration::from_secs(3)) {
             break;

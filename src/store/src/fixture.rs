@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use mqtt::QoS;
 use session::{Message, MessageId, Publication};
-use shard::storage::{SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState};
+use shard::storage::{
+    PutAs, SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
+};
 
 /// Draws from a seed.
 pub(crate) struct Draws(u64);
@@ -47,9 +49,13 @@ pub(crate) fn put_session(session: StoredSession, client_id: &str) -> StoreOp {
     StoreOp::PutSession { session, head: Box::new(head) }
 }
 
-pub(crate) fn put_entry(session: StoredSession, place: u64, message: Arc<Message>) -> StoreOp {
-    let place = StoredPlace(place);
-    StoreOp::PutEntry { session, place, is_new: true, entry: entry(message, QoS::AtLeastOnce) }
+pub(crate) fn put_entry(
+    session: StoredSession,
+    place: StoredPlace,
+    message: Arc<Message>,
+) -> StoreOp {
+    let entry = entry(message, QoS::AtLeastOnce);
+    StoreOp::PutEntry { session, place, put: PutAs::New, entry }
 }
 
 pub(crate) fn entry(message: Arc<Message>, qos: QoS) -> StoredEntry {
@@ -60,6 +66,15 @@ pub(crate) fn entry(message: Arc<Message>, qos: QoS) -> StoredEntry {
         retain: false,
         priority: 0,
         subscription_ids: None,
-        shared: None,
     }
+}
+
+/// A place whose message is in its entry.
+pub(crate) fn own(number: u64) -> StoredPlace {
+    StoredPlace::new(number, false)
+}
+
+/// A place whose message is kept once for all.
+pub(crate) fn shared(number: u64) -> StoredPlace {
+    StoredPlace::new(number, true)
 }

@@ -157,8 +157,7 @@ impl Store {
         answered.recv().map_err(|_| StoreError::Closed)
     }
 
-    /// Applies what was handed over, syncs, and ends. Changes that wait for parts that never came are dropped: nobody was
-    /// told that they are kept.
+    /// Applies what was handed over, syncs, and ends.
     ///
     /// # Errors
     /// [`StoreError::Engine`]: what was not committed could not be written.

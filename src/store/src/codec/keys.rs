@@ -59,7 +59,7 @@ pub fn subscription(owner: StoredSession, filter: &str) -> Key {
 #[must_use]
 pub fn entry(owner: StoredSession, place: StoredPlace) -> Key {
     let mut key = session(owner);
-    key.extend_from_slice(&place.0.to_be_bytes());
+    key.extend_from_slice(&place.to_bits().to_be_bytes());
     key
 }
 
@@ -137,7 +137,8 @@ pub fn read_ended(key: &[u8]) -> Result<StoredSession, CodecError> {
 pub fn read_entry(key: &[u8]) -> Result<(StoredSession, StoredPlace), CodecError> {
     let (session, rest) = read_session(key)?;
     let place = <[u8; 8]>::try_from(rest).map_err(|_| CodecError::Malformed)?;
-    Ok((session, StoredPlace(u64::from_be_bytes(place))))
+    let place = StoredPlace::from_bits(u64::from_be_bytes(place)).ok_or(CodecError::Malformed)?;
+    Ok((session, place))
 }
 
 /// The session and id of a received id.

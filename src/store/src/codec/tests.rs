@@ -21,6 +21,10 @@ fn packet_id() -> impl Strategy<Value = PacketId> {
     (1..=u16::MAX).prop_map(|id| PacketId::new(id).expect("not zero"))
 }
 
+fn places() -> impl Strategy<Value = StoredPlace> {
+    (1..1u64 << 62, any::<bool>()).prop_map(|(number, shared)| StoredPlace::new(number, shared))
+}
+
 prop_compose! {
     fn messages()(
         id in any::<u128>(),
@@ -77,7 +81,6 @@ prop_compose! {
         retain in any::<bool>(),
         priority in any::<u8>(),
         subscription_ids in option::of(vec(any::<u32>(), 0..5)),
-        shared in option::of("[a-z$/]{0,20}"),
     ) -> StoredEntry {
         StoredEntry {
             state,
@@ -86,7 +89,6 @@ prop_compose! {
             retain,
             priority,
             subscription_ids: subscription_ids.map(Into::into),
-            shared: shared.map(Into::into),
         }
     }
 }
@@ -106,8 +108,8 @@ proptest! {
     }
 
     #[test]
-    fn entries_come_back(entry in entries(), slot in any::<u16>(), place in any::<u64>()) {
-        let (session, place) = (StoredSession { slot, number: 1 }, StoredPlace(place));
+    fn entries_come_back(entry in entries(), slot in any::<u16>(), place in places()) {
+        let session = StoredSession { slot, number: 1 };
         let key = keys::entry(session, place);
         prop_assert_eq!(keys::read_entry(&key), Ok((session, place)));
         let value = values::entry(&key, place, &entry);
@@ -122,6 +124,7 @@ proptest! {
         let outline = values::read_entry_outline(&key, &value).expect("it is whole");
         prop_assert_eq!(outline.is_queued, entry.state == StoredState::Queued);
         prop_assert_eq!(outline.priority, entry.priority);
+        prop_assert_eq!(outline.message, entry.message.as_ref().map(|message| message.id));
         let without = StoredEntry { message: None, ..entry };
         prop_assert_eq!(format!("{without:?}"), format!("{read:?}"));
     }
@@ -148,11 +151,11 @@ proptest! {
 
     #[test]
     fn keys_are_in_the_order_of_sessions_and_places(
-        a in (0..4u16, 0..4u64, 0..4u64),
-        b in (0..4u16, 0..4u64, 0..4u64),
+        a in (0..4u16, 0..4u64, places()),
+        b in (0..4u16, 0..4u64, places()),
     ) {
         let key = |(slot, number, place)| {
-            keys::entry(StoredSession { slot, number }, StoredPlace(place))
+            keys::entry(StoredSession { slot, number }, place)
         };
         prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
     }

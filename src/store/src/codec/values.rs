@@ -186,7 +186,6 @@ pub fn entry(key: &[u8], place: StoredPlace, entry: &StoredEntry) -> Vec<u8> {
         out.u32(u32::try_from(ids.len()).expect("a packet has fewer subscription identifiers"));
         ids.iter().for_each(|&id| out.u32(id));
     });
-    option(&mut out, entry.shared.as_deref(), |out, filter| out.bytes(filter.as_bytes()));
     match (&entry.message, place.is_shared()) {
         (None, _) => out.u8(MESSAGE_NONE),
         (Some(message), false) => {
@@ -228,6 +227,8 @@ pub struct EntryOutline {
     pub qos: QoS,
     /// Its priority.
     pub priority: u8,
+    /// Its message.
+    pub message: Option<MessageId>,
     /// The shared message it uses.
     pub uses: Option<MessageId>,
 }
@@ -239,9 +240,11 @@ pub struct EntryOutline {
 pub fn read_entry_outline(key: &[u8], value: &[u8]) -> Result<EntryOutline, CodecError> {
     let mut from = Reader::open(key, value)?;
     let (entry, at) = read_entry_front(&mut from)?;
-    let uses = if at == MESSAGE_SHARED { Some(MessageId(from.u128()?)) } else { None };
+    // Both ways the id is what comes first.
+    let message = if at == MESSAGE_NONE { None } else { Some(MessageId(from.u128()?)) };
+    let uses = message.filter(|_| at == MESSAGE_SHARED);
     let is_queued = entry.state == StoredState::Queued;
-    Ok(EntryOutline { is_queued, qos: entry.qos, priority: entry.priority, uses })
+    Ok(EntryOutline { is_queued, qos: entry.qos, priority: entry.priority, message, uses })
 }
 
 fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecError> {
@@ -257,7 +260,6 @@ fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecErr
         let ids = from.u32()?;
         (0..ids).map(|_| from.u32()).collect::<Result<Box<[u32]>, _>>()
     })?;
-    let shared = read_option(from, |from| Ok(from.str()?.into()))?;
     let entry = StoredEntry {
         state,
         message: None,
@@ -265,7 +267,6 @@ fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecErr
         retain: flags & 4 != 0,
         priority,
         subscription_ids,
-        shared,
     };
     Ok((entry, from.u8()?))
 }

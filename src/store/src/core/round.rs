@@ -8,7 +8,9 @@ use hashbrown::HashMap;
 use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
-use shard::storage::{StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession};
+use shard::storage::{
+    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession,
+};
 
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
@@ -64,8 +66,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
     }
 
     pub(super) fn apply(&mut self, shard: ShardId, batch: &StoreBatch) -> Result<(), EngineError> {
-        let parts = batch.parts.iter().flat_map(|part| &part.ops);
-        for op in batch.ops.iter().chain(parts) {
+        for op in &batch.ops {
             self.outcome.ops += 1;
             self.op(shard, op)?;
         }
@@ -113,13 +114,16 @@ impl<'e, E: EngineRead> Round<'e, E> {
             StoreOp::RemoveSubscription { session, filter } => {
                 self.remove(Keyspace::Subscriptions, keys::subscription(*session, filter));
             }
-            StoreOp::PutEntry { session, place, is_new, entry } => {
-                self.put_entry(*session, *place, *is_new, entry);
+            StoreOp::PutEntry { session, place, put, entry } => {
+                self.put_entry(*session, *place, *put, entry)?;
             }
             StoreOp::RemoveEntry { session, place } => {
-                self.remove(Keyspace::Entries, keys::entry(*session, *place));
+                let key = keys::entry(*session, *place);
+                self.release_use(*place, &key)?;
+                self.remove(Keyspace::Entries, key);
             }
-            StoreOp::Release { message } => self.release(*message),
+            // What an entry uses is seen where it is removed, or loses its message: a count cannot go wrong that way.
+            StoreOp::Release { .. } => {}
             StoreOp::PutReceived { session, packet_id } => {
                 let key = keys::received(*session, *packet_id);
                 let value = values::mark(&key);
@@ -153,17 +157,62 @@ impl<'e, E: EngineRead> Round<'e, E> {
         &mut self,
         session: StoredSession,
         place: StoredPlace,
-        is_new: bool,
+        put: PutAs,
         entry: &StoredEntry,
-    ) {
+    ) -> Result<(), EngineError> {
+        if put == PutAs::NewUnlessKnown && self.has_message(session, entry)? {
+            return Ok(());
+        }
+        let is_new = put != PutAs::Changed;
         if let Some(message) = entry.message.as_ref().filter(|_| is_new && place.is_shared()) {
             let used = self.uses.entry(message.id).or_default();
             used.change += 1;
             used.message.get_or_insert_with(|| Arc::clone(message));
         }
         let key = keys::entry(session, place);
+        if !is_new && entry.message.is_none() {
+            self.release_use(place, &key)?;
+        }
         let value = values::entry(&key, place, entry);
         self.set(Keyspace::Entries, key, value, is_new);
+        Ok(())
+    }
+
+    /// The entry under this key uses its message no more, if it is there and does.
+    fn release_use(&mut self, place: StoredPlace, key: &Key) -> Result<(), EngineError> {
+        if !place.is_shared() {
+            return Ok(());
+        }
+        let stored;
+        let value = match self.pending[Keyspace::Entries.index()].get(key) {
+            Some(pending) => pending.value.as_deref(),
+            None => {
+                stored = self.engine.get(Keyspace::Entries, key)?;
+                stored.as_deref()
+            }
+        };
+        match value.map(|value| values::read_entry_outline(key, value)) {
+            Some(Ok(EntryOutline { uses: Some(message), .. })) => self.release(message),
+            Some(Err(_)) => self.damage.values += 1,
+            Some(Ok(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a session has the message of an entry in another one.
+    fn has_message(
+        &self,
+        session: StoredSession,
+        entry: &StoredEntry,
+    ) -> Result<bool, EngineError> {
+        let wanted = entry.message.as_ref().map(|message| message.id);
+        let mut is_there = false;
+        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+            let outline = values::read_entry_outline(key, value);
+            is_there = outline.is_ok_and(|outline| wanted.is_some() && outline.message == wanted);
+            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(is_there)
     }
 
     fn release(&mut self, message: MessageId) {

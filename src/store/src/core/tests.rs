@@ -1,19 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use mqtt::{PacketId, QoS};
 use ring::ShardId;
 use session::MessageId;
 use shard::storage::{
-    StoreBatch, StoreLoad, StoreOp, StorePart, StoreReply, StoreRequest, StoredDelayed,
-    StoredEntry, StoredPlace, StoredSession, StoredState, StoredSubscription,
+    PutAs, StoreBatch, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredDelayed, StoredEntry,
+    StoredPlace, StoredSession, StoredState, StoredSubscription,
 };
 
 use super::{Boot, Core, Damage, load};
 use crate::StoreError;
 use crate::codec::{keys, values};
 use crate::engine::{Engine, EngineRead, Keyspace, SimulatedEngine};
-use crate::fixture::{Draws, entry, message, put_entry, put_session};
+use crate::fixture::{Draws, entry, message, own, put_entry, put_session, shared};
 
 const SHARDS: usize = 2;
 
@@ -213,10 +214,6 @@ struct World {
     sequences: [u64; SHARDS],
     /// Handed over and not committed.
     handed: [VecDeque<(u64, Vec<StoreOp>)>; SHARDS],
-    /// Changes of which a shard still has to hand over its part.
-    owed: [Vec<(MessageId, Vec<StoreOp>)>; SHARDS],
-    /// Sessions that are not loaded: which of their entries a trim took is not known.
-    trimmed: BTreeSet<StoredSession>,
 }
 
 impl World {
@@ -228,8 +225,6 @@ impl World {
             next_message: 1,
             sequences: [0; SHARDS],
             handed: Default::default(),
-            owed: Default::default(),
-            trimmed: BTreeSet::new(),
         }
     }
 
@@ -238,51 +233,20 @@ impl World {
         self.view = found;
         self.sequences = [0; SHARDS];
         self.handed = Default::default();
-        self.owed = Default::default();
-        self.trimmed.clear();
     }
 
     fn batch(&mut self, shard: usize) -> StoreRequest {
-        // What a later change makes void would have been taken out: so none names a session of an owed part.
-        let owed = self.owed[shard].iter().flat_map(|(_, ops)| ops);
-        let mut touched: BTreeSet<StoredSession> = owed
-            .filter_map(|op| match op {
-                StoreOp::PutEntry { session, .. } => Some(*session),
-                _ => None,
-            })
-            .collect();
+        let mut touched = BTreeSet::new();
         let mut ops = Vec::new();
         for _ in 0..=self.draws.below(4) {
             let some = self.op(shard, &mut touched);
             some.iter().for_each(|op| self.view.apply(op));
             ops.extend(some);
         }
-        let mut parts: Vec<StorePart> = self.owed[shard]
-            .drain(..)
-            .map(|(message, ops)| StorePart { message, parts: None, ops })
-            .collect();
-        if self.draws.below(4) == 0 {
-            parts.push(self.shared_change(shard, &mut touched));
-        }
-        let parts_ops = parts.iter().flat_map(|part| part.ops.clone());
         self.sequences[shard] += 1;
         let sequence = self.sequences[shard];
-        self.handed[shard].push_back((sequence, ops.iter().cloned().chain(parts_ops).collect()));
-        let batch =
-            StoreBatch { sequence, numbers_below: self.next_number, ops, parts, loads: Vec::new() };
-        StoreRequest { shard: ShardId::new(shard), batch }
-    }
-
-    /// A message that the other shard gets, too, with a part of its own.
-    fn shared_change(&mut self, shard: usize, touched: &mut BTreeSet<StoredSession>) -> StorePart {
-        let id = MessageId(self.next_message);
-        let here = self.new_entry(shard, touched);
-        let there = self.new_entry(1 - shard, touched);
-        for op in here.iter().chain(&there) {
-            self.view.apply(op);
-        }
-        self.owed[1 - shard].push((id, there));
-        StorePart { message: id, parts: Some(2), ops: here }
+        self.handed[shard].push_back((sequence, ops.clone()));
+        request(shard, sequence, self.next_number, ops)
     }
 
     fn new_entry(&mut self, shard: usize, touched: &mut BTreeSet<StoredSession>) -> Vec<StoreOp> {
@@ -295,11 +259,11 @@ impl World {
             self.next_message += 1;
             self.next_message
         };
-        let place = StoredPlace(self.number() * 2 + u64::from(is_shared));
+        let place = StoredPlace::new(self.number(), is_shared);
         let qos = QoS::from_bits(self.draws.below(3).try_into().expect("small")).expect("valid");
         let mut entry = entry(message(id, "topic"), qos);
         entry.priority = self.draws.below(3).try_into().expect("small");
-        vec![StoreOp::PutEntry { session, place, is_new: true, entry }]
+        vec![StoreOp::PutEntry { session, place, put: PutAs::New, entry }]
     }
 
     fn number(&mut self) -> u64 {
@@ -390,42 +354,30 @@ impl World {
             }
             9 => {
                 let keep = u32::try_from(self.draws.below(4)).expect("small");
-                self.trimmed.insert(session);
                 vec![StoreOp::Trim { session, keep }]
             }
             10 if self.draws.below(2) == 0 => vec![StoreOp::RemoveSession { session }],
-            _ if self.trimmed.contains(&session) => Vec::new(),
             _ => {
                 let Some((&place, old)) = known.entries.first_key_value() else {
                     return Vec::new();
                 };
-                let release = old
-                    .message
-                    .filter(|_| place.is_shared())
-                    .map(|id| StoreOp::Release { message: MessageId(id) });
-                let mut ops = Vec::new();
                 match old.state {
                     StoredState::Queued if kind == 11 => {
                         let id = old.message.expect("a queued one has");
                         let mut entry = entry(message(id, "topic"), old.qos);
                         entry.priority = old.priority;
                         entry.state = StoredState::Sent(PacketId::MIN);
-                        ops.push(StoreOp::PutEntry { session, place, is_new: false, entry });
+                        vec![StoreOp::PutEntry { session, place, put: PutAs::Changed, entry }]
                     }
                     StoredState::Sent(packet_id) if kind == 11 => {
                         let mut entry = entry(message(1, "gone"), old.qos);
                         entry.priority = old.priority;
                         entry.message = None;
                         entry.state = StoredState::Released(packet_id);
-                        ops.push(StoreOp::PutEntry { session, place, is_new: false, entry });
-                        ops.extend(release);
+                        vec![StoreOp::PutEntry { session, place, put: PutAs::Changed, entry }]
                     }
-                    _ => {
-                        ops.push(StoreOp::RemoveEntry { session, place });
-                        ops.extend(release);
-                    }
+                    _ => vec![StoreOp::RemoveEntry { session, place }],
                 }
-                ops
             }
         }
     }
@@ -526,8 +478,8 @@ fn commit(core: &mut Core<SimulatedEngine>) -> Option<super::Outcome> {
     core.commit(|engine| engine.sync().map(|()| true)).expect("it commits")
 }
 
-fn request(shard: usize, sequence: u64, ops: Vec<StoreOp>, parts: Vec<StorePart>) -> StoreRequest {
-    let batch = StoreBatch { sequence, numbers_below: 1, ops, parts, loads: Vec::new() };
+fn request(shard: usize, sequence: u64, numbers_below: u64, ops: Vec<StoreOp>) -> StoreRequest {
+    let batch = StoreBatch { sequence, numbers_below, ops, loads: Vec::new() };
     StoreRequest { shard: ShardId::new(shard), batch }
 }
 
@@ -536,25 +488,22 @@ const SESSION: StoredSession = StoredSession { slot: 2, number: 1 };
 #[test]
 fn a_message_of_many_sessions_is_written_and_counted_once() {
     let mut core = open(SimulatedEngine::new());
-    let shared = message(9, "news");
+    let news = message(9, "news");
     let ops = (0..100_000)
-        .map(|number| {
-            put_entry(StoredSession { slot: 2, number }, 1, std::sync::Arc::clone(&shared))
-        })
+        .map(|number| put_entry(StoredSession { slot: 2, number }, shared(1), Arc::clone(&news)))
         .collect();
-    core.take(request(0, 1, ops, Vec::new()));
+    core.take(request(0, 1, 1, ops));
     let outcome = commit(&mut core).expect("there is a batch");
     // Entries, one message, one count, one record of the round.
     assert_eq!(outcome.keys, 100_000 + 3);
     assert_eq!(core.engine().len(Keyspace::Messages), 1);
     let ops = (0..100_000)
-        .flat_map(|number| {
+        .map(|number| {
             let session = StoredSession { slot: 2, number };
-            let place = StoredPlace(1);
-            [StoreOp::RemoveEntry { session, place }, StoreOp::Release { message: shared.id }]
+            StoreOp::RemoveEntry { session, place: shared(1) }
         })
         .collect();
-    core.take(request(0, 2, ops, Vec::new()));
+    core.take(request(0, 2, 1, ops));
     commit(&mut core);
     for keyspace in [Keyspace::Entries, Keyspace::Messages, Keyspace::Counts] {
         assert_eq!(core.engine().len(keyspace), 0);
@@ -564,64 +513,44 @@ fn a_message_of_many_sessions_is_written_and_counted_once() {
 #[test]
 fn what_comes_and_goes_within_a_round_is_not_written() {
     let mut core = open(SimulatedEngine::new());
-    for place in [2, 3] {
-        core.take(request(0, place - 1, vec![put_entry(SESSION, place, message(1, "a"))], vec![]));
+    let places = [own(1), shared(2)];
+    for (place, sequence) in places.into_iter().zip(1..) {
+        core.take(request(0, sequence, 1, vec![put_entry(SESSION, place, message(1, "a"))]));
     }
-    let ops = [2, 3]
-        .map(|place| StoreOp::RemoveEntry { session: SESSION, place: StoredPlace(place) })
-        .into_iter()
-        .chain([StoreOp::Release { message: MessageId(1) }])
-        .collect();
-    core.take(request(0, 3, ops, vec![]));
+    let ops = places.map(|place| StoreOp::RemoveEntry { session: SESSION, place });
+    core.take(request(0, 3, 1, ops.to_vec()));
     let outcome = commit(&mut core).expect("there are batches");
     assert_eq!(outcome.keys, 1, "only the record of the round");
     assert_eq!(outcome.committed, [(ShardId::new(0), 3)]);
 }
 
 #[test]
-fn parts_take_effect_together_and_hold_up_what_follows_on_their_shard_only() {
+fn a_message_that_comes_again_after_a_crash_is_put_once() {
     let mut core = open(SimulatedEngine::new());
-    let part = |parts, ops| vec![StorePart { message: MessageId(7), parts, ops }];
-    let other = StoredSession { slot: 3, number: 1 };
-    core.take(request(0, 1, vec![], part(Some(2), vec![put_session(SESSION, "a")])));
-    core.take(request(
-        0,
-        2,
-        vec![put_session(StoredSession { number: 2, ..SESSION }, "b")],
-        vec![],
-    ));
-    core.take(request(1, 1, vec![put_session(other, "c")], vec![]));
-    let outcome = commit(&mut core).expect("one can go on");
-    assert_eq!(outcome.committed, [(ShardId::new(1), 1)]);
-    assert_eq!(core.engine().len(Keyspace::Sessions), 1);
-    assert!(commit(&mut core).is_none());
-    core.take(request(1, 2, vec![], part(None, vec![])));
-    let outcome = commit(&mut core).expect("all can go on");
-    assert_eq!(outcome.committed, [(ShardId::new(0), 2), (ShardId::new(1), 2)]);
-    assert_eq!(core.engine().len(Keyspace::Sessions), 3);
-}
-
-#[test]
-fn shards_that_wait_for_each_others_parts_go_on_together() {
-    let mut core = open(SimulatedEngine::new());
-    let part = |id, parts| vec![StorePart { message: MessageId(id), parts, ops: vec![] }];
-    core.take(request(0, 1, vec![], part(1, Some(2))));
-    core.take(request(1, 1, vec![], part(2, Some(2))));
-    core.take(request(0, 2, vec![], part(2, None)));
-    assert!(commit(&mut core).is_none());
-    core.take(request(1, 2, vec![], part(1, None)));
-    let outcome = commit(&mut core).expect("all parts have come");
-    assert_eq!(outcome.committed, [(ShardId::new(0), 2), (ShardId::new(1), 2)]);
+    let put = |number, put| {
+        let entry = entry(message(7, "news"), QoS::ExactlyOnce);
+        vec![StoreOp::PutEntry { session: SESSION, place: shared(number), put, entry }]
+    };
+    core.take(request(0, 1, 1, put(1, PutAs::New)));
+    commit(&mut core);
+    core.take(request(0, 2, 1, put(2, PutAs::NewUnlessKnown)));
+    commit(&mut core);
+    assert_eq!(core.engine().len(Keyspace::Entries), 1);
+    // The shard believes that it is there, and is done with it: the first entry keeps its message.
+    core.take(request(0, 3, 1, vec![StoreOp::RemoveEntry { session: SESSION, place: shared(2) }]));
+    commit(&mut core);
+    check_counts(&core);
+    assert_eq!(core.engine().len(Keyspace::Messages), 1);
 }
 
 #[test]
 fn a_big_session_ends_at_once_and_goes_in_slices() {
     let mut core = open(SimulatedEngine::new());
     let mut ops = vec![put_session(SESSION, "big")];
-    ops.extend((0..2_500).map(|n| put_entry(SESSION, n * 2 + 1, message(u128::from(n) / 2, "t"))));
-    core.take(request(0, 1, ops, vec![]));
+    ops.extend((1..2_501).map(|n| put_entry(SESSION, shared(n), message(u128::from(n) / 2, "t"))));
+    core.take(request(0, 1, 1, ops));
     commit(&mut core);
-    core.take(request(0, 2, vec![StoreOp::RemoveSession { session: SESSION }], vec![]));
+    core.take(request(0, 2, 1, vec![StoreOp::RemoveSession { session: SESSION }]));
     commit(&mut core);
     assert_eq!(read_all(&core), Model::default());
     assert!(core.has_ended());
@@ -660,12 +589,12 @@ fn damaged_values_are_left_out_and_counted() {
     let mut core = open(SimulatedEngine::new());
     let ops = vec![
         put_session(SESSION, "client"),
-        put_entry(SESSION, 2, message(1, "first")),
-        put_entry(SESSION, 4, message(2, "second")),
+        put_entry(SESSION, own(1), message(1, "first")),
+        put_entry(SESSION, own(2), message(2, "second")),
     ];
-    core.take(request(0, 1, ops, vec![]));
+    core.take(request(0, 1, 1, ops));
     commit(&mut core);
-    let key = keys::entry(SESSION, StoredPlace(2));
+    let key = keys::entry(SESSION, own(1));
     assert!(core.engine_mut().flip(Keyspace::Entries, &key, 20));
     let mut damage = Damage::default();
     let reply = load(&core.snapshot(), &StoreLoad::Session(SESSION), &mut damage);
@@ -677,13 +606,9 @@ fn damaged_values_are_left_out_and_counted() {
 #[test]
 fn numbers_go_on_above_all_that_were_given_out() {
     let mut core = open(SimulatedEngine::new());
-    let mut high = request(0, 1, vec![], vec![]);
-    high.batch.numbers_below = 50;
-    core.take(high);
+    core.take(request(0, 1, 50, vec![]));
     commit(&mut core);
-    let mut low = request(1, 1, vec![], vec![]);
-    low.batch.numbers_below = 20;
-    core.take(low);
+    core.take(request(1, 1, 20, vec![]));
     commit(&mut core);
     assert_eq!(open(core.into_engine()).numbers_from(), 50);
 }

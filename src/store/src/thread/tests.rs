@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use ring::ShardId;
-use session::MessageId;
 use shard::storage::{
-    StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredPlace,
-    StoredSession,
+    StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredSession,
 };
 
-use crate::fixture::{message, put_entry, put_session};
+use crate::fixture::{message, own, put_entry, put_session, shared};
 
 use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
 use crate::engine::{
@@ -74,8 +72,8 @@ fn what_is_committed_is_there_after_a_restart_with_other_shards() {
             numbers_below: 100,
             ops: vec![
                 put_session(session, "client"),
-                put_entry(session, 2, message(1, "own")),
-                put_entry(session, 5, message(2, "shared")),
+                put_entry(session, own(1), message(1, "own")),
+                put_entry(session, shared(2), message(2, "shared")),
             ],
             ..StoreBatch::default()
         };
@@ -196,8 +194,8 @@ fn a_failed_sync_is_told_and_made_good_and_nothing_is_done_twice() {
     let disk = Disk::default();
     let (store, replies) = open_on(&disk, 2, StoreSync::Always);
     disk.with(SimulatedEngine::fail_next_sync);
-    let shared = message(9, "shared");
-    let ops = vec![put_session(session(1), "a"), put_entry(session(1), 1, shared)];
+    let place = shared(1);
+    let ops = vec![put_session(session(1), "a"), put_entry(session(1), place, message(9, "b"))];
     send(&store, 0, 1, ops);
     for replies in &replies {
         for wanted in [StoreHealth::Failing, StoreHealth::Good] {
@@ -210,9 +208,7 @@ fn a_failed_sync_is_told_and_made_good_and_nothing_is_done_twice() {
     }
     committed(&replies[0], 1);
     // Had it been counted twice, one use would be left.
-    let place = StoredPlace(1);
-    let release = StoreOp::Release { message: MessageId(9) };
-    send(&store, 0, 2, vec![StoreOp::RemoveEntry { session: session(1), place }, release]);
+    send(&store, 0, 2, vec![StoreOp::RemoveEntry { session: session(1), place }]);
     committed(&replies[0], 2);
     let info = store.info();
     assert_eq!(info.health, StoreHealth::Good);
