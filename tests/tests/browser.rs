@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ringmq_tests::broker::{root, target};
 use ringmq_tests::certificates::Folder;
+use ringmq_tests::client::Event;
 use ringmq_tests::listening::{address, expect_ended, start};
-use ringmq_tests::{Event, Packet, V5, topic};
+use ringmq_tests::{Packet, V5, topic};
 
 /// A browser takes seconds to start, more on a busy machine.
 const START_WAIT: Duration = Duration::from_secs(60);
@@ -26,8 +27,9 @@ impl Drop for Browser {
 /// Opens the page so that it answers below a prefix.
 fn open(folder: &Folder, to: SocketAddr, version: &str, prefix: &str) -> Browser {
     let module = target().join("test-node/node_modules/mqtt/dist/mqtt.min.js");
-    let script = fs::read(&module)
-        .unwrap_or_else(|_| panic!("{} is missing: run scripts/install-test-deps", module.display()));
+    let script = fs::read(&module).unwrap_or_else(|_| {
+        panic!("{} is missing: run scripts/install-test-deps", module.display())
+    });
     let _ = folder.write("mqtt.min.js", script);
     let page = fs::read(root().join("tests/clients/page.html")).unwrap();
     let page = folder.write("page.html", page);
