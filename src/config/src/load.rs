@@ -573,12 +573,17 @@ impl Loader {
         }
         for (number, certificate) in sni.iter() {
             let files = [("certfile", &certificate.cert_file), ("keyfile", &certificate.key_file)];
+            let key = format!("{key}.sni.{number}");
             for (name, _) in files.iter().filter(|(_, file)| file.is_none()) {
-                let key = format!("{key}.sni.{number}");
-                let given = SNI_ALLOWED.map(|(part, ..)| format!("{key}.{}", part.word()));
-                let given = given.into_iter().find(|key| self.settings.origins.contains_key(key));
                 let reason = format!("a certificate needs both files: give {key}.{name}");
-                self.refuse_of(given.unwrap_or(key), String::new(), reason);
+                let given = SNI_ALLOWED.into_iter().find_map(|(part, ..)| {
+                    let key = format!("{key}.{}", part.word());
+                    self.settings.origins.contains_key(&key).then_some((key, part))
+                });
+                // There is one, or there would be no certificate.
+                if let Some((key, part)) = given {
+                    self.refuse_of(key, certificate.show(part).unwrap_or_default(), reason);
+                }
             }
         }
         if tls.verify == VerifyPeer::VerifyPeer && tls.ca_cert_file.is_none() {

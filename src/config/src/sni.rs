@@ -88,19 +88,21 @@ impl SniCertificates {
         if self.0.len() >= SNI_MAX && !self.0.contains_key(&number) {
             return false;
         }
-        let certificate = self.0.entry(number).or_default();
-        let path = || PathBuf::parse(value, &Kind::Path);
-        match part {
-            SniPart::Host => match Vec::parse(value, &Kind::List(None)) {
-                Some(hosts) if hosts.iter().all(|host: &String| is_host(host)) => {
-                    certificate.hosts = hosts;
-                    true
-                }
-                _ => false,
-            },
-            SniPart::CertFile => path().map(|file| certificate.cert_file = Some(file)).is_some(),
-            SniPart::KeyFile => path().map(|file| certificate.key_file = Some(file)).is_some(),
+        let mut changed = self.0.get(&number).cloned().unwrap_or_default();
+        let file = || PathBuf::parse(value, &Kind::Path);
+        let fits = match part {
+            SniPart::Host => {
+                let hosts = Vec::parse(value, &Kind::List(None));
+                let hosts = hosts.filter(|hosts: &Vec<String>| hosts.iter().all(|it| is_host(it)));
+                hosts.map(|hosts| changed.hosts = hosts).is_some()
+            }
+            SniPart::CertFile => file().map(|file| changed.cert_file = Some(file)).is_some(),
+            SniPart::KeyFile => file().map(|file| changed.key_file = Some(file)).is_some(),
+        };
+        if fits {
+            self.0.insert(number, changed);
         }
+        fits
     }
 }
 
