@@ -44,10 +44,11 @@ pub use sni::{SniCertificateSettings, SniCertificates};
 pub use table::{
     BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
     MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    StoreSettings,
 };
 pub use types::{
     AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
-    VerifyPeer,
+    StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -78,6 +79,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `reactor.*`
     pub reactor: ReactorSettings,
+    /// `store.*`
+    pub store: StoreSettings,
     /// `mesh.*`
     pub mesh: MeshSettings,
     /// Where the values that are no defaults came from, by canonical key.
@@ -99,6 +102,7 @@ impl Default for Settings {
             flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
+            store: StoreSettings::default(),
             mesh: MeshSettings::default(),
             origins: BTreeMap::new(),
         }

@@ -180,6 +180,7 @@ impl Common {
             acl: Arc::clone(&self.acl),
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
+            store: None,
             replies: self.replies.clone(),
             seed: self.seed,
             now: self.now,

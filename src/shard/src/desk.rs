@@ -37,6 +37,7 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
+            store: None,
             replies: crossbeam_channel::bounded(64).0,
             seed: 7,
             now,

@@ -94,7 +94,7 @@ pub enum Effect {
         /// Names the hand-over to both shards; 56 bits are used.
         token: u64,
     },
-    /// What a connection that is closed next is to be told by its layers, if it is not [`Farewell::Done`].
+    /// What a connection that will be closed is to be told by its layers, if it is not [`Farewell::Done`].
     Farewell {
         /// The connection.
         id: ConnectionId,

@@ -127,6 +127,7 @@ impl World {
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
+                store: None,
                 replies: sender,
                 seed,
                 now: Now { mono_ms: 0, unix_ms: 1_700_000_000_000 },
