@@ -525,3 +525,20 @@ fn bad_files_are_one_line() {
         assert!(said.contains("listener.ssl.t") && said.contains(what), "{said}");
     }
 }
+
+/// SEED-LSN-16: the whole certificate, in base64, as the user name.
+#[test]
+fn seed_lsn_16_the_whole_certificate() {
+    let site = Site::new();
+    let mut settings = site.verifying("ssl", "t");
+    settings.push("listener.ssl.t.peer_cert_as_username=crt".to_owned());
+    let broker = start(&[], &[settings]);
+    let (client_id, pair) = (id(), site.authority.client("meter 7", 7));
+    let mut command =
+        with_certificate("mosquitto_sub", address(&broker, "t"), &site, "good", &pair);
+    let subscriber = Subscriber::start(command.args(["-t", "t", "-i", &client_id, "-W", "20"]));
+    let shown = broker.cli(&["clients", "show", &client_id]);
+    let lines = pair.0.lines().filter(|line| !line.starts_with("-----"));
+    assert!(shown.contains(&lines.collect::<String>()), "{shown}");
+    drop(subscriber);
+}
