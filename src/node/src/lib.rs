@@ -17,6 +17,7 @@ mod listeners;
 mod listing;
 mod node;
 mod stats;
+mod store;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
