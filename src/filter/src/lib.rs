@@ -32,6 +32,8 @@
 //!   listings, the certificate's names for `peer_cert_as_username`, cookies for authentication. [`Filter::take_peer`] when
 //!   CONNECT has been answered gives that memory back.
 //!
+//! [`ClientFilter`] is the other end of TLS and WebSocket, for the load tool.
+//!
 //! ```
 //! # use ringmq_filter as filter;
 //! use filter::{Filter, FilterSettings, WebSocketSettings};
@@ -48,6 +50,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod client;
 mod error;
 mod filter;
 mod peer;
@@ -55,6 +58,7 @@ mod proxy;
 mod tls;
 mod websocket;
 
+pub use client::{ClientFilter, ClientFilterSettings, WebSocketTarget};
 pub use error::FilterError;
 pub use filter::{Filter, FilterSettings, Stage};
 pub use peer::{
@@ -62,7 +66,8 @@ pub use peer::{
 };
 pub use proxy::{ProxyError, ProxySettings};
 pub use tls::{
-    CertificateFiles, SniCertificate, TlsError, TlsFailure, TlsOptions, TlsServer, Warning,
+    CertificateFiles, SniCertificate, TlsClient, TlsClientOptions, TlsError, TlsFailure,
+    TlsOptions, TlsServer, Warning,
 };
 pub use websocket::{
     CloseWhy, ForwardedSettings, OriginSettings, Refusal, WebSocketError, WebSocketSettings,

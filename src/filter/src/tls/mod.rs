@@ -1,4 +1,5 @@
-//! TLS 1.2 and 1.3, the server's side: by rustls, and by OpenSSL on listeners with pre-shared keys, which rustls does not speak.
+//! TLS 1.2 and 1.3, the server's side and the client's: by rustls, and on listeners with pre-shared keys, which rustls does not speak,
+//! by OpenSSL.
 //!
 //! A connection of rustls is an *unbuffered* one: records are decrypted where they were received and encrypted where they will be
 //! sent from. Between two receives only the tail of a record that is cut is kept. What an idle connection costs is the
@@ -9,6 +10,7 @@
 
 mod certificate;
 mod ciphers;
+mod client;
 mod connection;
 mod error;
 mod load;
@@ -18,10 +20,12 @@ mod psk;
 mod resolver;
 mod rustls_connection;
 
+pub use client::{TlsClient, TlsClientOptions};
 pub use error::{TlsError, TlsFailure, Warning};
 pub use options::{CertificateFiles, SniCertificate, TlsOptions};
 
 pub(crate) use connection::TlsConnection;
+pub(crate) use rustls_connection::RustlsConnection;
 
 use std::sync::Arc;
 
