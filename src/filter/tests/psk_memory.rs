@@ -20,7 +20,7 @@ fn resident() -> usize {
 
 #[test]
 fn idle_connections_with_a_key_cost_little() {
-    const COUNT: usize = 4000;
+    const COUNT: usize = 1000;
     let folder = Folder::new();
     let options =
         TlsOptions::with_keys(folder.write("keys", "meter:000102030405060708090a0b0c0d0e0f"));
