@@ -64,6 +64,7 @@ impl Desk {
             Shard::new(ShardSetup {
                 id: ShardId::new(n),
                 settings: settings.clone(),
+                store: None,
                 mesh,
                 metrics: Arc::new(ShardMetrics::default()),
                 acl: acl.clone(),

@@ -20,6 +20,7 @@ mod load;
 mod nearest;
 mod rate;
 mod show;
+mod sni;
 mod table;
 mod types;
 mod zone;
@@ -39,6 +40,7 @@ pub use listener::{
 pub use load::LoadRequest;
 pub use rate::Rate;
 pub use show::Entry;
+pub use sni::{SniCertificateSettings, SniCertificates};
 pub use table::{
     BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
     MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,

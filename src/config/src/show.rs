@@ -8,6 +8,7 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, HANDSHAKE, ListenerKind,
     ListenerSettings, TLS, WEBSOCKET, options_of,
 };
+use crate::sni::{SNI_ALLOWED, SNI_DOC, SniCertificateSettings};
 use crate::table::{Key, TABLE, keys};
 use crate::zone::{ZONE_DOC, ZONE_KEYS};
 use crate::{ListenerOptions, Settings, ZoneSettings};
@@ -50,6 +51,10 @@ impl Settings {
                     entries.extend(options.map(|key| self.option_entry(listener, key)));
                     let rules = listener.options.access.iter();
                     entries.extend(rules.map(|rule| self.access_entry(listener, rule)));
+                    for (number, certificate) in listener.options.sni.iter() {
+                        let key = format!("{}.sni.{number}", listener.key());
+                        entries.extend(self.sni_entries(&key, certificate));
+                    }
                 }
                 entries.extend(self.zones.iter().flat_map(|zone| self.zone_entries(zone)));
             }
@@ -124,6 +129,26 @@ impl Settings {
         }
     }
 
+    fn sni_entries(
+        &self,
+        key: &str,
+        certificate: &SniCertificateSettings,
+    ) -> impl Iterator<Item = Entry> {
+        SNI_ALLOWED.into_iter().filter_map(move |(part, allowed, _)| {
+            let key = format!("{key}.{}", part.word());
+            Some(Entry {
+                section: LISTENERS,
+                value: certificate.show(part)?,
+                default: String::new(),
+                origin: self.origin(&key),
+                key,
+                doc: SNI_DOC.to_owned(),
+                allowed: allowed.to_owned(),
+                hot: false,
+            })
+        })
+    }
+
     fn zone_entries<'a>(&'a self, zone: &'a ZoneSettings) -> impl Iterator<Item = Entry> + 'a {
         zone.own.iter().map(|(name, value)| {
             let key = keys().find(|key| key.name == *name).expect("a zone has keys of the table");
@@ -171,13 +196,16 @@ impl Settings {
     }
 }
 
+/// Two parts of the table.
+type Parts = [&'static [Key<ListenerOptions>]; 2];
+
 /// Keys that no default listener has, as comments.
 fn other_listeners(text: &mut String) {
     text.push('\n');
     wrap(text, ACCESS_DOC);
     wrap(text, &format!("Allowed: {ACCESS_ALLOWED}, for example {ACCESS_EXAMPLE}."));
     text.push_str("# listener.tcp.external.access.1 = allow all\n");
-    let mut part = |title: &str, name: &str, address: &str, keys: [&[Key<ListenerOptions>]; 2]| {
+    let part = |text: &mut String, title: &str, name: &str, address: &str, keys: Parts| {
         let _ = writeln!(text);
         wrap(text, title);
         let _ = writeln!(text, "# {name} = {address}");
@@ -189,12 +217,20 @@ fn other_listeners(text: &mut String) {
         }
     };
     part(
+        text,
         "A listener with TLS. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS.",
         "listener.ssl.external",
         "8883",
         [HANDSHAKE, TLS],
     );
+    text.push('\n');
+    wrap(text, SNI_DOC);
+    for (part, allowed, example) in SNI_ALLOWED {
+        wrap(text, &format!("Allowed: {allowed}."));
+        let _ = writeln!(text, "# listener.ssl.external.sni.1.{} = {example}", part.word());
+    }
     part(
+        text,
         "A listener with WebSocket. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS, wss.",
         "listener.ws.external",
         "8083",

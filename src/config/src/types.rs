@@ -101,7 +101,7 @@ words! {
         Cn = "cn",
         /// The distinguished name.
         Dn = "dn",
-        /// The whole certificate, in PEM.
+        /// The whole certificate, DER in base64.
         Crt = "crt",
     }
 }

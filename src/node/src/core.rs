@@ -29,6 +29,7 @@ impl Core for ShardCore {
             common_name: peer.common_name().map(Box::from),
             distinguished_name: peer.distinguished_name().map(Box::from),
             certificate: certificate.map(|der| BASE64_STANDARD.encode(der).into()),
+            psk_identity: peer.psk_identity().map(Box::from),
         };
         self.0.peer_known(id, peer.address, &names);
     }

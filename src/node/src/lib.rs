@@ -27,7 +27,7 @@ pub use action::{
 pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
 pub use config::ListenerKind;
-pub use filters::{FilterSetupError, check as check_filters};
+pub use filters::{FilterSetupError, check as check_filters, check_tls};
 pub use links::LinkError;
 pub use listeners::ListenerActionError;
 pub use listing::Pages;

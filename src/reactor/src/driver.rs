@@ -442,6 +442,10 @@ impl<C: Core> Driver<C> {
                 self.pause_receive(id);
             }
             Effect::HandOver { id, to, token } => self.hand_over(core, id, to, token),
+            Effect::Farewell { id, why } => {
+                self.adopt(id);
+                self.will_say(id, why);
+            }
             Effect::Close { id, mode } => {
                 self.adopt(id);
                 self.close(core, id, mode);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use filter::{CloseWhy, Filter, FilterSettings, Stage};
-use shard::{ConnectionId, ListenerId, Outgoing, ReceiveEnd};
+use shard::{ConnectionId, Farewell, ListenerId, Outgoing, ReceiveEnd};
 
 use crate::core::Core;
 use crate::counters::ReactorCounter;
@@ -87,6 +87,8 @@ pub(crate) struct Filtered {
     lent: Option<Outgoing>,
     /// The core knows who the peer is.
     is_introduced: bool,
+    /// What the peer will be told when we end.
+    farewell: CloseWhy,
     /// The peer was told that we end.
     has_said_goodbye: bool,
     /// The core was told that nothing more comes.
@@ -206,6 +208,7 @@ impl<C: Core> Driver<C> {
             wire: Vec::new(),
             lent: None,
             is_introduced: false,
+            farewell: CloseWhy::Normal,
             has_said_goodbye: false,
             has_ended: false,
             times,
@@ -393,13 +396,30 @@ impl<C: Core> Driver<C> {
         }
     }
 
+    /// The core has told why a connection will be closed.
+    pub(crate) fn will_say(&mut self, id: ConnectionId, why: Farewell) {
+        let is_filtered = self.slots.live(id).is_some_and(|slot| slot.has(FILTERED));
+        if let Some(filtered) = self.filters.get(id.index).filter(|_| is_filtered) {
+            filtered.farewell = match why {
+                Farewell::Done => CloseWhy::Normal,
+                Farewell::Stopping => CloseWhy::GoingAway,
+                Farewell::ProtocolError => CloseWhy::ProtocolError,
+                Farewell::BadPayload => CloseWhy::BadPayload,
+                Farewell::NotAllowed => CloseWhy::Policy,
+                Farewell::TooBig => CloseWhy::TooBig,
+                Farewell::Broken => CloseWhy::Internal,
+                Farewell::Busy => CloseWhy::TryAgainLater,
+            };
+        }
+    }
+
     /// Ends the layers in good order, once. True: a send is in flight.
     pub(crate) fn say_goodbye(&mut self, core: &mut C, id: ConnectionId) -> bool {
         let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
         if std::mem::replace(&mut filtered.has_said_goodbye, true) {
             return false;
         }
-        filtered.filter.close(CloseWhy::Normal, &mut filtered.wire);
+        filtered.filter.close(filtered.farewell, &mut filtered.wire);
         self.send_next_filtered(core, id)
     }
 }

@@ -9,7 +9,7 @@ use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
 use crate::connection::{NO_SESSION, State};
-use crate::effect::{CloseMode, ConnectionId, Effect};
+use crate::effect::{CloseMode, ConnectionId, Effect, Farewell};
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
@@ -94,6 +94,17 @@ impl End {
         !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
     }
 
+    /// The same for the layers below MQTT.
+    fn farewell(self) -> Farewell {
+        match self {
+            Self::ProtocolError(reason) | Self::ConnectRefused(reason) => of_reason(reason),
+            Self::NotConnect | Self::PartialPacket => Farewell::ProtocolError,
+            Self::Kicked | Self::KeepaliveTimeout | Self::AccessDenied => Farewell::NotAllowed,
+            Self::ListenerStopped | Self::Shutdown(_) => Farewell::Stopping,
+            _ => Farewell::Done,
+        }
+    }
+
     fn close_mode(self) -> CloseMode {
         match self {
             Self::PeerClosed
@@ -103,6 +114,29 @@ impl End {
             | Self::AccessDenied => CloseMode::Now,
             _ => CloseMode::Linger,
         }
+    }
+}
+
+/// What a reason code comes to.
+const fn of_reason(reason: ReasonCode) -> Farewell {
+    match reason {
+        ReasonCode::PacketTooLarge => Farewell::TooBig,
+        ReasonCode::PayloadFormatInvalid => Farewell::BadPayload,
+        ReasonCode::UnspecifiedError | ReasonCode::ImplementationSpecificError => Farewell::Broken,
+        ReasonCode::ServerBusy
+        | ReasonCode::ServerUnavailable
+        | ReasonCode::QuotaExceeded
+        | ReasonCode::ConnectionRateExceeded => Farewell::Busy,
+        ReasonCode::ServerShuttingDown => Farewell::Stopping,
+        ReasonCode::UseAnotherServer | ReasonCode::ServerMoved => Farewell::Done,
+        ReasonCode::ClientIdentifierNotValid
+        | ReasonCode::BadUserNameOrPassword
+        | ReasonCode::NotAuthorized
+        | ReasonCode::Banned
+        | ReasonCode::BadAuthenticationMethod
+        | ReasonCode::MessageRateTooHigh
+        | ReasonCode::AdministrativeAction => Farewell::NotAllowed,
+        _ => Farewell::ProtocolError,
     }
 }
 
@@ -168,6 +202,10 @@ impl Shard {
                 self.flapping.disconnected(client_id, self.clients.now);
             }
             self.leave_session(SessionId(session), end);
+        }
+        let why = end.farewell();
+        if why != Farewell::Done {
+            self.clients.effects.push(Effect::Farewell { id, why });
         }
         if !self.clients.close_behind(id, end.close_mode()) {
             self.clients.effects.push(Effect::Close { id, mode: end.close_mode() });

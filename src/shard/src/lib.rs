@@ -53,7 +53,8 @@ mod wheel;
 pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
 pub use effect::{
-    CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,
+    CloseMode, ConnectionId, Effect, Farewell, GENERATION_MASK, ListenerId, Now, Outgoing,
+    ReceiveEnd,
 };
 pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
