@@ -17,6 +17,7 @@ mod kind;
 mod legacy;
 mod listener;
 mod load;
+mod modules;
 mod nearest;
 mod rate;
 mod show;
@@ -37,14 +38,18 @@ pub use listener::{
     ListenerWebSocketOptions,
 };
 pub use load::LoadRequest;
+pub use modules::{
+    AutoSubscription, AutoSubscriptionSettings, AutoSubscriptions, RewriteRule, RewriteRules,
+    RewriteSettings,
+};
 pub use rate::Rate;
 pub use show::Entry;
 pub use table::{
-    BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
+    BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
     MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
+    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
     VerifyPeer,
 };
 pub use zone::ZoneSettings;
@@ -70,6 +75,12 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `retainer.*`
     pub retainer: RetainerSettings,
+    /// `delayed.*`
+    pub delayed: DelayedSettings,
+    /// `module.subscription` and `module.subscription.N.*`
+    pub auto_subscription: AutoSubscriptionSettings,
+    /// `module.rewrite` and `module.rewrite.rule.N`
+    pub rewrite: RewriteSettings,
     /// `flapping_detect.*`
     pub flapping: FlappingSettings,
     /// `log.*`
@@ -94,6 +105,9 @@ impl Default for Settings {
             conn: ConnSettings::default(),
             broker: BrokerSettings::default(),
             retainer: RetainerSettings::default(),
+            delayed: DelayedSettings::default(),
+            auto_subscription: AutoSubscriptionSettings::default(),
+            rewrite: RewriteSettings::default(),
             flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),

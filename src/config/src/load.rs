@@ -12,6 +12,7 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind, ListenerOptions,
     ListenerSettings, all_options, is_name, options_of, parse_address,
 };
+use crate::modules::{self, Problem};
 use crate::nearest::nearest;
 use crate::table::{Key, keys};
 use crate::types::VerifyPeer;
@@ -183,6 +184,7 @@ fn unknown(key: &str, origin: Origin) -> ConfigError {
     candidates.extend(options.map(|option| format!("listener.{kind}.{name}.{option}")));
     candidates.push(format!("listener.{kind}.{name}.access.1"));
     candidates.push(format!("listener.{kind}.{name}"));
+    candidates.extend(modules::example_keys());
     let hint = match nearest(key, candidates.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near}?"),
         None => "; `ringmq config show` lists all keys".into(),
@@ -295,6 +297,9 @@ impl Loader {
         if let Some((name, rest)) = zone::split(key) {
             return self.assign_zone(at, name, rest);
         }
+        if let Some(outcome) = modules::assign(&mut self.settings, key, value) {
+            return self.assigned_numbered(at, outcome);
+        }
         let Some((group, reason)) = legacy::without_effect(key) else {
             self.errors.push(unknown(key, origin.clone()));
             return None;
@@ -389,6 +394,23 @@ impl Loader {
         }
     }
 
+    /// A numbered key of a module was looked at.
+    fn assigned_numbered(
+        &mut self,
+        at: &Assignment,
+        outcome: Result<String, Problem>,
+    ) -> Option<String> {
+        match outcome {
+            Ok(canonical) => {
+                self.settings.origins.insert(canonical.clone(), at.origin.clone());
+                return Some(canonical);
+            }
+            Err(Problem::Bad { allowed, example }) => self.bad(at, allowed, example),
+            Err(Problem::Refused(reason)) => self.refuse(at, reason),
+        }
+        None
+    }
+
     fn assign_zone(&mut self, at: &Assignment, name: &str, rest: &str) -> Option<String> {
         let Some(known) = zone::zone_key(rest) else {
             self.refuse(at, zone::refusal(rest));
@@ -440,6 +462,7 @@ impl Loader {
             self.warnings.push(Warning { origin, key, text });
         }
         self.finish_zones();
+        self.finish_auto_subscriptions();
         self.finish_listeners();
         self.fit_pending_bytes();
         self.errors.extend(check_watermarks(&self.settings).err());
@@ -456,6 +479,20 @@ impl Loader {
             let own: Vec<(&'static str, String)> = values.into_iter().collect();
             let zone = ZoneSettings::new(&name, &self.settings, &own);
             self.settings.zones.push(zone);
+        }
+    }
+
+    /// A subscription needs a filter, wherever its other keys stand.
+    fn finish_auto_subscriptions(&mut self) {
+        for key in self.settings.auto_subscription.subscriptions.without_topic() {
+            let (number, option) = key;
+            let key = modules::auto_key(number, option);
+            let origin = self.origin_of(&key);
+            let hint = format!(
+                ": there is no subscription {number}; give {} = <filter>",
+                modules::auto_key(number, "topic")
+            );
+            self.errors.push(ConfigError::UnknownKey { origin, key, hint });
         }
     }
 

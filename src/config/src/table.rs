@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use crate::Settings;
 use crate::kind::{Kind, Setting, TimeUnit};
 use crate::rate::Rate;
-use crate::types::{AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy};
+use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
+use crate::types::{
+    AclNomatch, LogLevel, MqueueKind, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
+};
 
 /// One key of a struct `T`.
 pub(crate) struct Key<T> {
@@ -93,6 +96,9 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Connections", CONN),
     ("Broker", BROKER),
     ("Retained messages", RETAINER),
+    ("Delayed messages", DELAYED),
+    (AUTO_SUBSCRIPTIONS, crate::modules::AUTO_SUBSCRIPTION),
+    (REWRITES, crate::modules::REWRITE),
     ("Flapping clients", FLAPPING),
     ("Log", LOG),
     ("Reactor", REACTOR),
@@ -353,6 +359,10 @@ section! {
     /// `retainer.*`: the retained messages, with the keys of EMQ's retainer plugin.
     RetainerSettings, RETAINER: Settings, retainer;
 
+    /// Where retained messages are kept: ram, in memory; disc, in memory and on disk; disc_only, on disk.
+    "retainer.storage_type" was ["module.retainer.storage_type"]
+        => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "ram";
+
     /// Most retained messages of the node. When it is reached no new topic is retained; known ones are replaced still.
     /// 0 means no limit.
     "retainer.max_message_num" was ["module.retainer.max_message_num"]
@@ -365,6 +375,21 @@ section! {
     /// Life of a retained message without an expiry of its own. 0 means for ever.
     "retainer.expiry_interval" was ["module.retainer.expired_after", "retainer.expired_after"]
         => expiry_interval_s: u32, duration_s(U32_MAX - 1, false), "0s";
+}
+
+section! {
+    /// `delayed.*`: messages to be published later, by the topic $delayed/<seconds>/<topic> (SEED-PUB-16).
+    DelayedSettings, DELAYED: Settings, delayed;
+
+    /// Whether a message to $delayed/<seconds>/<topic>, or $delay/<seconds>/<topic>, is published to <topic> after so many
+    /// seconds. When off such topics are topics like any other.
+    "delayed.enable" => enable: bool, Kind::Bool, "on";
+
+    /// Most delayed messages of the node. One more is refused (reason 0x97) and dropped. 0 means no limit.
+    "delayed.max_delayed_messages" => max_messages: u64, limit(U32_MAX), "1000000";
+
+    /// Longest delay. A message with a longer one is refused (reason 0x97) and dropped. The default is that of EMQX.
+    "delayed.max_delay" => max_delay_s: u32, duration_s(U32_MAX - 1, false), "4294967s";
 }
 
 section! {

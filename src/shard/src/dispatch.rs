@@ -2,6 +2,7 @@
 //! retained index (SEED-PUB-01..08).
 
 use metrics::{Counter, DropReason};
+use mqtt::ReasonCode;
 use ring::ShardId;
 use router::{Destination, FilterId, GroupId, PickInput, SubOptions, Subscriber, home, slot};
 use session::Publication;
@@ -27,8 +28,21 @@ pub(crate) struct Routed {
     pub destinations: u32,
     /// A batch to another shard is full: whoever published has to wait.
     pub mesh_full: bool,
-    /// Another shard is to keep it as retained; it will say when it has.
+    /// Another shard is to keep it as retained, or until it is due; it will say when it has.
     pub kept_at: Option<ShardId>,
+    /// It went nowhere, for this reason.
+    pub refused: Option<ReasonCode>,
+}
+
+impl Routed {
+    /// What its publisher is told.
+    pub fn reason(&self) -> ReasonCode {
+        match self.refused {
+            Some(reason) => reason,
+            None if self.destinations > 0 => ReasonCode::Success,
+            None => ReasonCode::NoMatchingSubscribers,
+        }
+    }
 }
 
 impl Shard {

@@ -58,6 +58,12 @@ impl Shard {
                     self.store_retained(&mut dispatch);
                     self.keepers.stored(from);
                 }
+                Target::Delayed { due_unix_ms } => {
+                    if !self.keep_delayed(due_unix_ms, &mut dispatch) {
+                        self.refuse_to_keep(from);
+                    }
+                    self.keepers.stored(from);
+                }
             }
         }
     }
@@ -70,6 +76,7 @@ impl Shard {
             ControlMessage::RoutesApplied { sequence } => self.routes_applied(from, sequence),
             ControlMessage::HandOver(handover) => self.handover_received(handover),
             ControlMessage::HandOverFailed { token } => self.handover_failed(token),
+            ControlMessage::NotKept { number } => self.not_kept(from, number),
             ControlMessage::RetainedStored { count } => self.retained_stored(from, count),
             ControlMessage::RetainedRequest(request) => self.retained_requested(from, request),
             ControlMessage::RetainedPage(page) => self.retained_received(page),

@@ -1,8 +1,9 @@
-//! Acknowledgements that wait until another shard keeps a retained message.
+//! Acknowledgements that wait until another shard keeps a retained or a delayed message.
 //!
 //! Who subscribes after the PUBACK of a retained message, on whatever shard, gets that message or a later one. So the answer to a
 //! PUBLISH with RETAIN whose topic another shard keeps waits for that shard's word, and the connection with it: its answers
-//! stay in order (MQTT-4.6.0-2).
+//! stay in order (MQTT-4.6.0-2). A delayed message is kept by its topic's shard too (SEED-PUB-16); that it has no room for it is
+//! said before.
 
 use std::collections::VecDeque;
 
@@ -26,11 +27,11 @@ pub(crate) struct Unanswered {
 /// Counts towards one other shard.
 #[derive(Debug, Default)]
 struct Keeper {
-    /// Retained messages sent to it.
+    /// Messages sent to it to be kept.
     sent: u64,
     /// Those for which somebody waits, by their number.
     waiting: VecDeque<(u64, Unanswered)>,
-    /// Retained messages of it that are in our index, and how many of them it knows of.
+    /// Messages of it that were taken here, and how many of them it knows of.
     stored: u64,
     confirmed: u64,
 }
@@ -46,12 +47,12 @@ impl Keepers {
         Self { shards: (0..shards).map(|_| Keeper::default()).collect() }
     }
 
-    /// A retained message went to its keeper.
+    /// A message went to its keeper.
     pub fn sent(&mut self, to: ShardId) {
         self.shards[to.index()].sent += 1;
     }
 
-    /// A retained message of another shard is in our index.
+    /// A message of another shard was taken: kept, or refused before.
     pub fn stored(&mut self, from: ShardId) {
         self.shards[from.index()].stored += 1;
     }
@@ -76,7 +77,22 @@ impl Shard {
         }
     }
 
-    /// A keeper has so many of our retained messages.
+    /// Tells a shard that the message it gave us next is not kept.
+    pub(crate) fn refuse_to_keep(&mut self, from: ShardId) {
+        let number = self.keepers.shards[from.index()].stored + 1;
+        self.mesh.send_control(from, ControlMessage::NotKept { number });
+    }
+
+    /// A keeper has no room for one of our messages; the word that it has taken it is still to come.
+    pub(crate) fn not_kept(&mut self, by: ShardId, number: u64) {
+        let waiting = &mut self.keepers.shards[by.index()].waiting;
+        // Nobody waits for a message of QoS 0.
+        if let Ok(place) = waiting.binary_search_by_key(&number, |&(number, _)| number) {
+            waiting[place].1.reason = ReasonCode::QuotaExceeded;
+        }
+    }
+
+    /// A keeper has so many of our messages.
     pub(crate) fn retained_stored(&mut self, by: ShardId, count: u64) {
         loop {
             let waiting = &mut self.keepers.shards[by.index()].waiting;

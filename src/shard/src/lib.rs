@@ -11,6 +11,7 @@
 //! window; everything a connection can make grow (outbox, stash, window, queue, pending SUBACKs) has a limit.
 #![forbid(unsafe_code)]
 
+mod auto_subscribe;
 mod banned;
 mod chunked;
 mod clients;
@@ -18,6 +19,7 @@ pub mod command;
 mod connect;
 mod connection;
 mod control;
+mod delayed;
 #[cfg(test)]
 mod desk;
 mod dispatch;
@@ -38,6 +40,8 @@ mod publish;
 mod random;
 mod rate;
 mod retained;
+mod retainer;
+mod rewrite;
 mod sessions;
 mod shard;
 mod stash;

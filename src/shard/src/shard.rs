@@ -11,7 +11,7 @@ use mqtt::DecodeLimits;
 use ring::ShardId;
 use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
 use session::acl::Acl;
-use session::{Message, MessageIds};
+use session::{DelayedMessages, Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -30,6 +30,7 @@ use crate::outbox::Outboxes;
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
 use crate::retained::Replays;
+use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
 use crate::stash::Stashes;
 use crate::subscribe::PendingSubacks;
@@ -74,6 +75,8 @@ pub struct Shard {
     pub(crate) clients: Clients,
     pub(crate) router: Router,
     pub(crate) retained: RetainedIndex<Arc<Message>>,
+    pub(crate) delayed: DelayedMessages,
+    pub(crate) rewrites: Rewrites,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
     pub(crate) banned: Arc<BannedList>,
@@ -166,6 +169,8 @@ impl Shard {
             clients,
             router: Router::new(id, shards, seed),
             retained: RetainedIndex::new(),
+            delayed: DelayedMessages::default(),
+            rewrites: Rewrites::new(&settings.rewrite),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
             banned,
@@ -261,6 +266,7 @@ impl Shard {
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
+            self.next_delayed_ms(),
             self.shutdown_deadline_ms(),
         ]
         .into_iter()

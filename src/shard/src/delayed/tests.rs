@@ -1,0 +1,148 @@
+use metrics::{Counter, DropKind, DropReason, Gauge};
+use session::{MessageId, Publication};
+
+use super::*;
+use crate::desk::{Desk, connect, publish};
+use crate::effect::ConnectionId;
+
+/// A client that publishes and a subscriber of `a`.
+fn pair(set: &[(&str, &str)]) -> (Desk, ConnectionId, ConnectionId) {
+    let mut desk = Desk::new(set);
+    let publisher = desk.accept(0, "10.0.0.1:5");
+    desk.tick(1, Some((publisher, &connect("p", 0))));
+    let subscriber = desk.accept(0, "10.0.0.2:5");
+    desk.tick(1, Some((subscriber, &connect("s", 0))));
+    desk.tick(1, Some((subscriber, &[0x82, 6, 0, 1, 0, 1, b'a', 0])));
+    (desk, publisher, subscriber)
+}
+
+fn dropped(desk: &Desk, reason: DropReason) -> u64 {
+    desk.shard.metrics().dropped(DropKind::Qos0, reason)
+}
+
+fn message(id: u128, expires_unix_ms: Option<u64>) -> Arc<Message> {
+    let publication = Publication {
+        topic: "a",
+        payload: b"x",
+        forwarded: &[],
+        qos: QoS::AtMostOnce,
+        retain: false,
+        sys: false,
+        expires_unix_ms,
+        origin: None,
+    };
+    Message::new(MessageId(id), &publication)
+}
+
+/// SEED-PUB-16
+#[test]
+fn a_message_is_published_when_it_is_due_and_not_before() {
+    let (mut desk, publisher, subscriber) = pair(&[]);
+    for topic in ["$delayed/2/a", "$delay/1/a"] {
+        assert_eq!(desk.tick(0, Some((publisher, &publish(topic, topic)))), []);
+    }
+    let metrics = desk.shard.metrics().clone();
+    assert_eq!(metrics.count(Gauge::Delayed), 2);
+    assert_eq!(desk.shard.next_deadline_ms(), Some(desk.now.mono_ms + 1000));
+    assert_eq!(desk.tick(999, None), []);
+    assert_eq!(desk.tick(1, None), [(subscriber, publish("a", "$delay/1/a"))]);
+    // The subscriber's keepalive is off and nothing else is to be done: the next deadline is the message's.
+    assert_eq!(desk.shard.next_deadline_ms(), Some(desk.now.mono_ms + 1000));
+    assert_eq!(desk.tick(1000, None), [(subscriber, publish("a", "$delayed/2/a"))]);
+    assert_eq!(metrics.count(Gauge::Delayed), 0);
+    assert_eq!(metrics.get(Counter::MessagesDelayedPublished), 2);
+    assert_eq!(desk.shard.next_delayed_ms(), None);
+}
+
+#[test]
+fn what_is_too_much_too_long_or_no_delay_is_dropped_and_counted() {
+    let set = [("delayed.max_delayed_messages", "2"), ("delayed.max_delay", "10s")];
+    let (mut desk, publisher, _) = pair(&set);
+    for topic in ["$delayed/10/a", "$delayed/10/a", "$delayed/10/a", "$delayed/11/a"] {
+        desk.tick(0, Some((publisher, &publish(topic, "x"))));
+    }
+    assert_eq!(dropped(&desk, DropReason::QuotaExceeded), 2);
+    for topic in ["$delayed/x/a", "$delayed/1", "$delayed/1/", "$delayed//a"] {
+        desk.tick(0, Some((publisher, &publish(topic, "x"))));
+    }
+    assert_eq!(dropped(&desk, DropReason::DelayInvalid), 4);
+    assert_eq!(desk.shard.delayed.len(), 2);
+    assert_eq!(desk.tick(10_000, None).len(), 1);
+}
+
+#[test]
+fn off_the_topics_are_topics_like_any_other() {
+    let (mut desk, publisher, _) = pair(&[("delayed.enable", "off")]);
+    let before = desk.shard.metrics().get(Counter::MessagesNoSubscribers);
+    desk.tick(0, Some((publisher, &publish("$delayed/x/a", "x"))));
+    assert_eq!(desk.shard.metrics().get(Counter::MessagesNoSubscribers), before + 1);
+    assert!(desk.shard.delayed.is_empty());
+}
+
+/// As EMQX: the expiry interval runs from when the message was received.
+#[test]
+fn what_expires_before_it_is_due_is_never_published() {
+    let (mut desk, _, _) = pair(&[]);
+    let now_ms = desk.now.unix_ms;
+    desk.shard.restore_delayed(now_ms + 1000, message(1, Some(now_ms + 1000)));
+    desk.shard.restore_delayed(now_ms + 1000, message(2, Some(now_ms + 1001)));
+    assert_eq!(desk.tick(1000, None).len(), 1);
+    assert_eq!(dropped(&desk, DropReason::Expired), 1);
+}
+
+/// A million may be due at once: a tick publishes a slice of them, and the next one follows without waiting.
+#[test]
+fn many_that_are_due_at_once_are_published_in_slices() {
+    let (mut desk, _, _) = pair(&[("mqtt.conn.pending_bytes_max", "1MB")]);
+    let count = 10 * SLICE;
+    // Overdue, as after a restart.
+    for id in 0..count {
+        desk.shard.restore_delayed(1, message(id as u128, None));
+    }
+    for tick in 1..=10 {
+        assert_eq!(desk.shard.next_deadline_ms(), Some(desk.now.mono_ms));
+        desk.tick(0, None);
+        assert_eq!(desk.shard.delayed.len(), count - tick * SLICE);
+    }
+    assert_eq!(desk.shard.next_delayed_ms(), None);
+}
+
+#[test]
+fn the_clock_of_days_may_be_set_while_the_shard_sleeps() {
+    let (mut desk, publisher, subscriber) = pair(&[]);
+    desk.tick(0, Some((publisher, &publish("$delayed/86400/a", "x"))));
+    assert_eq!(desk.shard.next_delayed_ms(), Some(desk.now.mono_ms + LOOK_MS_MAX));
+    desk.now.unix_ms += 86_400_000;
+    assert_eq!(desk.tick(1, None), [(subscriber, publish("a", "x"))]);
+}
+
+#[test]
+fn they_are_listed_in_pages_shown_and_deleted() {
+    let (mut desk, publisher, _) = pair(&[]);
+    for seconds in (1..=5).rev() {
+        let topic = format!("$delayed/{seconds}/a");
+        desk.tick(0, Some((publisher, &publish(&topic, &seconds.to_string()))));
+    }
+    let mut cursor = None;
+    let mut due = Vec::new();
+    let mut ids = Vec::new();
+    loop {
+        let page = desk.shard.delayed_page(cursor, 2);
+        for row in &page.rows {
+            due.push((row.id.due_unix_ms - desk.now.unix_ms) / 1000);
+            assert_eq!((row.topic.as_str(), row.payload_len, &row.payload), ("a", 1, &None));
+            ids.push(row.id);
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(due, [1, 2, 3, 4, 5]);
+    let Reply::DelayedMessage(Some(row)) = desk.shard.delayed_show(ids[2]) else { panic!("there") };
+    assert_eq!(row.payload.as_deref(), Some(&b"3"[..]));
+    assert_eq!(desk.shard.delayed_delete(ids[2]), Reply::Done);
+    assert_eq!(desk.shard.delayed_delete(ids[2]), Reply::NotFound);
+    assert_eq!(desk.shard.delayed_show(ids[2]), Reply::DelayedMessage(None));
+    assert_eq!(dropped(&desk, DropReason::Deleted), 1);
+}
