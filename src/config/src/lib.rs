@@ -45,12 +45,12 @@ pub use modules::{
 pub use rate::Rate;
 pub use show::Entry;
 pub use table::{
-    BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
-    MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings,
+    MqttSettings, MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
-    VerifyPeer,
+    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved,
+    SharedStrategy, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 

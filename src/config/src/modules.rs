@@ -152,9 +152,7 @@ const AUTO_OPTIONS: &[AutoOption] = &[
             gets none with %u, and one whose name has a wildcard none with it.",
         allowed: "a topic filter",
         example: "$client/%c",
-        set: |one, text| {
-            is_filter(text).then(|| text.clone_into(&mut one.topic))
-        },
+        set: |one, text| is_filter(text).then(|| text.clone_into(&mut one.topic)),
         show: |one| one.topic.clone(),
     },
     AutoOption {
@@ -481,6 +479,87 @@ mod tests {
         let all = rule("#   ^(a)?/(b) c$   $2$1/$SYS/$2");
         assert_eq!(all.rewrite("/b c").as_deref(), Some("b/$SYS/b"));
         assert_eq!(rule("a/# ^a/(\\d+)$ b/$1").rewrite("a/17").as_deref(), Some("b/17"));
+    }
+
+    fn load(set: &[(&str, &str)]) -> Result<Settings, String> {
+        let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let request = crate::LoadRequest { set: set.collect(), ..crate::LoadRequest::default() };
+        let loaded = Settings::load(&request).map_err(|error| error.to_string())?;
+        assert_eq!(loaded.1, []);
+        Ok(loaded.0)
+    }
+
+    /// SEED-PUB-17, SEED-PUB-18: what is set is shown, and what is shown loads again.
+    #[test]
+    fn numbered_keys_are_set_and_shown() {
+        let settings = load(&[
+            ("module.subscription", "on"),
+            ("module.subscription.10.topic", "b/%u"),
+            ("module.subscription.2.qos", "1"),
+            ("module.subscription.2.topic", "$client/%c"),
+            ("module.subscription.2.nl", "1"),
+            ("module.subscription.2.rh", "2"),
+        ])
+        .expect("settings");
+        let all: Vec<_> = settings.auto_subscription.subscriptions.iter().collect();
+        assert_eq!((all[0].topic.as_str(), all[0].qos, all[0].no_local), ("$client/%c", 1, true));
+        assert_eq!((all[0].retain_handling, all[1].topic.as_str()), (2, "b/%u"));
+        let rules =
+            [("module.rewrite.rule.7", "a ^(a)$ c/$1"), ("module.rewrite.rule.3", "b ^b$ c")];
+        let rules = load(&rules).expect("settings");
+        let texts: Vec<_> = rules.rewrite.rules.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["b ^b$ c", "a ^(a)$ c/$1"], "in the order of the numbers");
+        for settings in [settings, rules] {
+            let shown: Vec<(String, String)> = settings
+                .entries()
+                .into_iter()
+                .filter(|entry| entry.key.starts_with("module."))
+                .map(|entry| (entry.key, entry.value))
+                .collect();
+            let pairs: Vec<_> = shown.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let again = load(&pairs).expect("what is shown loads");
+            assert_eq!(again.auto_subscription, settings.auto_subscription);
+            assert_eq!(again.rewrite, settings.rewrite);
+        }
+    }
+
+    #[test]
+    fn wrong_numbered_keys_are_told() {
+        for (key, value, message) in [
+            (
+                "module.subscription.2.qos",
+                "1",
+                "--set: unknown key module.subscription.2.qos: there is no subscription 2; give module.subscription.2.topic = <filter>",
+            ),
+            (
+                "module.subscription.1.qos",
+                "3",
+                "--set: module.subscription.1.qos cannot be \"3\"; allowed: 0, 1 or 2, for example 1",
+            ),
+            (
+                "module.subscription.1.topic",
+                "a/#/b",
+                "--set: module.subscription.1.topic cannot be \"a/#/b\"; allowed: a topic filter, for example $client/%c",
+            ),
+            (
+                "module.subscription.1.topc",
+                "a",
+                "--set: unknown key module.subscription.1.topc; did you mean module.subscription.1.topic?",
+            ),
+            (
+                "module.rewrite.rules.1",
+                "a b c",
+                "--set: unknown key module.rewrite.rules.1; did you mean module.rewrite.rule.1?",
+            ),
+            (
+                "module.rewrite.rule.1",
+                "x/# ^x/(.+)$ z/$2",
+                "--set: module.rewrite.rule.1 = x/# ^x/(.+)$ z/$2: there is no $2: the expression has 1 group in parentheses",
+            ),
+        ] {
+            let error = load(&[(key, value)]).map(drop).expect_err(key);
+            assert!(error.starts_with(message), "{error}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::Settings;
 use crate::kind::{Kind, Setting, TimeUnit};
-use crate::rate::Rate;
 use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
+use crate::rate::Rate;
 use crate::types::{
     AclNomatch, LogLevel, MqueueKind, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
 };

@@ -22,7 +22,9 @@ impl Shard {
         for one in settings.auto_subscription.subscriptions.iter() {
             let Some(filter) = self.auto_filter(id, session, &one.topic) else { continue };
             let Ok(parsed) = ParsedFilter::parse(&filter, &self.limits) else {
-                log::debug!("module.subscription: {filter} is no filter; a client is not subscribed");
+                log::debug!(
+                    "module.subscription: {filter} is no filter; a client is not subscribed"
+                );
                 continue;
             };
             let Some(owner) = self.clients.sessions.session(session.0) else { return };

@@ -160,11 +160,7 @@ impl Shard {
     }
 
     /// A page of the messages that wait, in the order they are due.
-    fn delayed_page(
-        &self,
-        cursor: Option<DelayedId>,
-        limit: u32,
-    ) -> Page<DelayedRow, DelayedId> {
+    fn delayed_page(&self, cursor: Option<DelayedId>, limit: u32) -> Page<DelayedRow, DelayedId> {
         let limit = limit.min(PAGE_ROWS_MAX) as usize;
         let mut waiting = self.delayed.iter_after(cursor);
         let rows: Vec<_> =

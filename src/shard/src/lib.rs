@@ -58,4 +58,5 @@ pub use effect::{
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
 pub use names::PeerNames;
+pub use session::{DelayedId, DelayedIdError};
 pub use shard::{Shard, ShardSetup};

@@ -57,10 +57,8 @@ impl Shard {
         if parsed.is_none_or(|parsed| parsed.kind != FilterKind::Plain) {
             return Reply::Refused(ReasonCode::TopicFilterInvalid);
         }
-        let budget = ScanBudget {
-            matches_max: PAGE_ROWS_MAX as usize,
-            visits_max: PAGE_SLOTS_MAX as usize,
-        };
+        let budget =
+            ScanBudget { matches_max: PAGE_ROWS_MAX as usize, visits_max: PAGE_SLOTS_MAX as usize };
         let page = self.retained.scan(filter, cursor, budget);
         let next = page.next.map(str::to_owned);
         let topics: Vec<String> = page.matches.iter().map(|(topic, _)| (*topic).into()).collect();
