@@ -38,7 +38,7 @@ fn seed_pub_17_clients_are_subscribed_when_they_connect() {
         for part in [format!("<<\"$client/{name}\">>,1"), format!("<<\"user/{user}\">>,2")] {
             assert!(listed.contains(&part), "{listed}");
         }
-        publisher.publish_retained("all", "", 0);
+        publisher.publish_retained("all", "", 1);
     }
     // Who has no user name has no subscription by it.
     let name = id();
