@@ -45,6 +45,7 @@ mod rewrite;
 mod sessions;
 mod shard;
 mod stash;
+pub mod storage;
 mod subscribe;
 mod timers;
 mod transport;
