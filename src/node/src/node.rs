@@ -339,8 +339,8 @@ impl Node {
     /// Asks every shard about one delayed message: its name does not tell which has it.
     fn delayed(&self, request: DelayedRequest) -> Result<ActionReply, LinkError> {
         let replies = self.links.ask_all(&Request::Delayed(request), COMMAND_TIMEOUT)?;
-        let found = replies.into_iter().map(answer);
-        let found = found.filter(|reply| !matches!(reply, ActionReply::NotFound)).last();
+        let mut answers = replies.into_iter().map(answer);
+        let found = answers.find(|reply| !matches!(reply, ActionReply::NotFound));
         Ok(found.unwrap_or(ActionReply::NotFound))
     }
 

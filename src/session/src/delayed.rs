@@ -86,10 +86,21 @@ impl FromStr for DelayedId {
     }
 }
 
+/// A message that waits.
+#[derive(Debug, Clone)]
+pub struct Delayed {
+    /// Tells it apart from others of its topic's slot, for a store: each is given once.
+    pub number: u64,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
 /// The messages of a shard that wait for their time.
 #[derive(Debug, Default)]
 pub struct DelayedMessages {
-    waiting: BTreeMap<DelayedId, Arc<Message>>,
+    waiting: BTreeMap<DelayedId, Delayed>,
+    /// The next number.
+    next: u64,
 }
 
 impl DelayedMessages {
@@ -105,22 +116,27 @@ impl DelayedMessages {
         self.waiting.is_empty()
     }
 
-    /// Adds a message; its name.
-    pub fn insert(&mut self, due_unix_ms: u64, message: Arc<Message>) -> DelayedId {
-        let id = DelayedId { due_unix_ms, message: message.id };
-        self.waiting.insert(id, message);
-        id
+    /// A number that none had before.
+    pub fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Adds a message. Numbers go on above its own.
+    pub fn insert(&mut self, due_unix_ms: u64, delayed: Delayed) {
+        self.next = self.next.max(delayed.number);
+        self.waiting.insert(DelayedId { due_unix_ms, message: delayed.message.id }, delayed);
     }
 
     /// Takes a message out.
-    pub fn remove(&mut self, id: DelayedId) -> Option<Arc<Message>> {
+    pub fn remove(&mut self, id: DelayedId) -> Option<Delayed> {
         self.waiting.remove(&id)
     }
 
     /// A message.
     #[must_use]
     pub fn get(&self, id: DelayedId) -> Option<&Arc<Message>> {
-        self.waiting.get(&id)
+        self.waiting.get(&id).map(|delayed| &delayed.message)
     }
 
     /// The one that is due first.
@@ -135,7 +151,7 @@ impl DelayedMessages {
         cursor: Option<DelayedId>,
     ) -> impl Iterator<Item = (DelayedId, &Arc<Message>)> {
         let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        self.waiting.range((start, Bound::Unbounded)).map(|(&id, message)| (id, message))
+        self.waiting.range((start, Bound::Unbounded)).map(|(&id, one)| (id, &one.message))
     }
 }
 
@@ -188,14 +204,17 @@ mod tests {
     fn the_first_due_comes_first_and_equal_ones_as_they_came() {
         let mut all = DelayedMessages::default();
         for (due, id) in [(20, 1), (10, 3), (10, 2), (30, 4)] {
-            all.insert(due, message(id));
+            let number = all.next_number();
+            all.insert(due, Delayed { number, message: message(id) });
         }
+        all.insert(40, Delayed { number: 99, message: message(9) });
+        assert_eq!(all.next_number(), 100);
         let order: Vec<u128> = all.iter_after(None).map(|(id, _)| id.message.0).collect();
-        assert_eq!(order, [2, 3, 1, 4]);
+        assert_eq!(order, [2, 3, 1, 4, 9]);
         let first = all.first().unwrap();
         assert_eq!(all.iter_after(Some(first)).next().unwrap().0.message.0, 3);
         assert!(all.get(first).is_some() && all.remove(first).is_some());
-        assert!(all.remove(first).is_none() && all.len() == 3);
+        assert!(all.remove(first).is_none() && all.len() == 4);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use metrics::{Counter, DropReason, Gauge};
 use mqtt::{QoS, ReasonCode, topic};
 use router::{home, slot};
-use session::{Delay, DelayedId, Message};
+use session::{Delay, Delayed, DelayedId, Message};
 
 use crate::clients::Dispatch;
 use crate::command::{DelayedRequest, DelayedRow, PAGE_ROWS_MAX, Page, Reply};
@@ -98,23 +98,24 @@ impl Shard {
     }
 
     /// Keeps a message that was delayed before a restart; to be called on the shard its topic belongs to. What is overdue is
-    /// published in the next ticks. No limit holds: it was within it once.
-    pub fn restore_delayed(&mut self, due_unix_ms: u64, message: Arc<Message>) {
-        self.delayed.insert(due_unix_ms, message);
+    /// published in the next ticks. No limit holds: it was within it once. `number` is the one it was added with.
+    pub fn restore_delayed(&mut self, due_unix_ms: u64, number: u64, message: Arc<Message>) {
+        self.delayed.insert(due_unix_ms, Delayed { number, message });
         self.gauge_delayed();
     }
 
     /// The one place where a delayed message is added.
     fn add_delayed(&mut self, due_unix_ms: u64, message: Arc<Message>) {
-        self.delayed.insert(due_unix_ms, message);
+        let number = self.delayed.next_number();
+        self.delayed.insert(due_unix_ms, Delayed { number, message });
         self.gauge_delayed();
     }
 
     /// The one place where one is taken out: it is due, or deleted.
     fn remove_delayed(&mut self, id: DelayedId) -> Option<Arc<Message>> {
-        let message = self.delayed.remove(id)?;
+        let delayed = self.delayed.remove(id)?;
         self.gauge_delayed();
-        Some(message)
+        Some(delayed.message)
     }
 
     fn gauge_delayed(&self) {

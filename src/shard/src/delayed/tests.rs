@@ -84,8 +84,8 @@ fn off_the_topics_are_topics_like_any_other() {
 fn what_expires_before_it_is_due_is_never_published() {
     let (mut desk, _, _) = pair(&[]);
     let now_ms = desk.now.unix_ms;
-    desk.shard.restore_delayed(now_ms + 1000, message(1, Some(now_ms + 1000)));
-    desk.shard.restore_delayed(now_ms + 1000, message(2, Some(now_ms + 1001)));
+    desk.shard.restore_delayed(now_ms + 1000, 1, message(1, Some(now_ms + 1000)));
+    desk.shard.restore_delayed(now_ms + 1000, 2, message(2, Some(now_ms + 1001)));
     assert_eq!(desk.tick(1000, None).len(), 1);
     assert_eq!(dropped(&desk, DropReason::Expired), 1);
 }
@@ -94,15 +94,15 @@ fn what_expires_before_it_is_due_is_never_published() {
 #[test]
 fn many_that_are_due_at_once_are_published_in_slices() {
     let (mut desk, _, _) = pair(&[("mqtt.conn.pending_bytes_max", "1MB")]);
-    let count = 10 * SLICE;
+    let count = 10 * SLICE as u64;
     // Overdue, as after a restart.
     for id in 0..count {
-        desk.shard.restore_delayed(1, message(id as u128, None));
+        desk.shard.restore_delayed(1, id, message(u128::from(id), None));
     }
     for tick in 1..=10 {
         assert_eq!(desk.shard.next_deadline_ms(), Some(desk.now.mono_ms));
         desk.tick(0, None);
-        assert_eq!(desk.shard.delayed.len(), count - tick * SLICE);
+        assert_eq!(desk.shard.delayed.len() as u64, count - tick * SLICE as u64);
     }
     assert_eq!(desk.shard.next_delayed_ms(), None);
 }
