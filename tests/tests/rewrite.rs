@@ -36,10 +36,8 @@ fn seed_pub_18_publish_and_subscribe_are_rewritten() {
     shared.subscribe("$share/g/x/y/s", 1);
     let listed = broker.cli(&["subscriptions", "list"]);
     assert!(listed.contains("$share/g/z/y/s"), "{listed}");
-    // Topic aliases name what the client sent.
-    let mut will = Connect::new(V311, &id());
-    will = will.will(Will::new("x/y/will", "gone"));
-    broker.connect(&will).cut();
+    let connect = Connect::new(V311, &id()).will(Will::new("x/y/will", "gone"));
+    broker.connect(&connect).cut();
     assert_eq!(watcher.message().topic, "z/y/will");
 }
 
