@@ -47,10 +47,11 @@ pub use show::Entry;
 pub use table::{
     BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings,
     MqttSettings, MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    StoreSettings,
 };
 pub use types::{
     AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved,
-    SharedStrategy, VerifyPeer,
+    SharedStrategy, StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -87,6 +88,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `reactor.*`
     pub reactor: ReactorSettings,
+    /// `store.*`
+    pub store: StoreSettings,
     /// `mesh.*`
     pub mesh: MeshSettings,
     /// Where the values that are no defaults came from, by canonical key.
@@ -111,6 +114,7 @@ impl Default for Settings {
             flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
+            store: StoreSettings::default(),
             mesh: MeshSettings::default(),
             origins: BTreeMap::new(),
         }

@@ -15,7 +15,7 @@ use crate::listener::{
 use crate::modules::{self, Problem};
 use crate::nearest::nearest;
 use crate::table::{Key, keys};
-use crate::types::VerifyPeer;
+use crate::types::{RetainedStorage, VerifyPeer};
 use crate::zone::{self, ZoneSettings};
 use crate::{MqttSettings, Settings};
 
@@ -467,6 +467,7 @@ impl Loader {
         self.fit_pending_bytes();
         self.errors.extend(check_watermarks(&self.settings).err());
         self.check_receive_maximum();
+        self.check_retained_storage();
         match self.errors.len() {
             0 => Ok((self.settings, self.warnings)),
             1 => Err(self.errors.remove(0)),
@@ -626,6 +627,13 @@ impl Loader {
                 }
                 .into(),
             ),
+        }
+    }
+
+    fn check_retained_storage(&mut self) {
+        if self.settings.retainer.storage == RetainedStorage::DiscOnly {
+            let text = "disc_only is taken as disc for now: retained messages are held in memory too; write disc";
+            self.warn_of("retainer.storage_type".to_owned(), text);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
 use crate::rate::Rate;
 use crate::types::{
     AclNomatch, LogLevel, MqueueKind, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
+    StoreSync,
 };
 
 /// One key of a struct `T`.
@@ -99,6 +100,7 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Delayed messages", DELAYED),
     (AUTO_SUBSCRIPTIONS, crate::modules::AUTO_SUBSCRIPTION),
     (REWRITES, crate::modules::REWRITE),
+    ("Store on disk", STORE),
     ("Flapping clients", FLAPPING),
     ("Log", LOG),
     ("Reactor", REACTOR),
@@ -359,9 +361,10 @@ section! {
     /// `retainer.*`: the retained messages, with the keys of EMQ's retainer plugin.
     RetainerSettings, RETAINER: Settings, retainer;
 
-    /// Where retained messages are kept: ram, in memory; disc, in memory and on disk; disc_only, on disk.
+    /// Where retained messages are kept: ram, in memory only, and a restart loses them; disc, in memory and, unless store.enable
+    /// is off, on disk. disc_only is taken as disc for now: messages are held in memory too.
     "retainer.storage_type" was ["module.retainer.storage_type"]
-        => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "ram";
+        => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "disc";
 
     /// Most retained messages of the node. When it is reached no new topic is retained; known ones are replaced still.
     /// 0 means no limit.
@@ -390,6 +393,21 @@ section! {
 
     /// Longest delay. A message with a longer one is refused (reason 0x97) and dropped. The default is that of EMQX.
     "delayed.max_delay" => max_delay_s: u32, duration_s(U32_MAX - 1, false), "4294967s";
+}
+
+section! {
+    /// `store.*`: what is kept on disk.
+    StoreSettings, STORE: Settings, store;
+
+    /// Whether sessions that outlive their connection, their messages, retained and delayed messages are kept in the folder store of
+    /// node.data_dir, and come back when the broker starts again. off keeps them in memory only.
+    "store.enable" => enable: bool, Kind::Bool, "on";
+
+    /// When what is written is on disk. always: before PUBACK, PUBREC, SUBACK and CONNACK, so that nothing acknowledged is lost
+    /// when the broker is killed or the power fails; acknowledgements wait for the disk, those of all clients together. A time:
+    /// at the latest after it, so that at most what happened in it is lost; what comes and goes within it is never written.
+    /// never: written each second and left to the kernel; a power failure may lose the last half minute.
+    "store.sync" => sync: StoreSync, Kind::StoreSync, "100ms";
 }
 
 section! {

@@ -75,9 +75,9 @@ words! {
     RetainedStorage {
         /// In memory: a restart loses them.
         Ram = "ram",
-        /// In memory and on disk.
+        /// In memory, and on disk if there is a store.
         Disc = "disc",
-        /// On disk.
+        /// As `disc`, until messages can be read from the disk alone.
         DiscOnly = "disc_only",
     }
 }
@@ -190,4 +190,15 @@ impl fmt::Display for Priorities {
         }
         Ok(())
     }
+}
+
+/// When the store's writes are on disk (DESIGN 6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreSync {
+    /// Before anything that depends on them is told to a client.
+    Always,
+    /// At the latest so many milliseconds later.
+    EveryMs(u64),
+    /// When the kernel sees fit.
+    Never,
 }

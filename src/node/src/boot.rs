@@ -18,7 +18,11 @@ use reactor::{
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{
+    BannedList, Command, DelayedPlaces, ListenerClients, MeshEndpoint, Now, Reply, Shard,
+    ShardSetup,
+};
+use store::StoreError;
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
@@ -28,6 +32,7 @@ use crate::core::ShardCore;
 use crate::filters::{self, FilterSetupError};
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
 use crate::stats::Stats;
+use crate::store::{NodeStore, StoreStart};
 
 /// Completions of a tick may be many times the submissions: multishot operations make many.
 const COMPLETIONS_PER_SUBMISSION: u32 = 8;
@@ -66,6 +71,8 @@ pub enum NodeError {
     Listener(#[from] ListenerError),
     /// {0}
     Start(#[from] StartError),
+    /// {0}
+    Store(#[from] StoreError),
     /// cannot read the clock: {0}
     Clock(io::Error),
     /// cannot start a thread: {0}; raise the limit of processes (ulimit -u)
@@ -83,6 +90,7 @@ pub(crate) struct Booted {
     pub threads: Vec<ShardThread>,
     pub filters: Arc<FilterTable>,
     pub banned: BannedStore,
+    pub store: Option<NodeStore>,
 }
 
 /// What all shards of a node have in common.
@@ -91,9 +99,11 @@ struct Common {
     acl: Arc<Acl>,
     banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
+    delayed: Arc<DelayedPlaces>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
     filters: Arc<FilterTable>,
+    store: Option<StoreStart>,
     reactor: ReactorSettings,
     features: Features,
     seed: u64,
@@ -128,9 +138,11 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         acl,
         banned: banned.snapshot(),
         listener_clients: clients.collect(),
+        delayed: Arc::new(DelayedPlaces::new(settings.delayed.max_messages)),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
+        store: StoreStart::open(settings, shards)?,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
@@ -148,6 +160,8 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         threads.push(thread);
     }
     common.table.wait_up()?;
+    let wakes = threads.iter().map(|thread: &ShardThread| thread.wake.clone());
+    let store = common.store.map(|store| store.connect(wakes));
     let counters = threads.iter().map(|thread| Arc::clone(&thread.counters)).collect();
     Ok(Booted {
         probe_line: report.to_string(),
@@ -159,6 +173,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         threads,
         filters,
         banned,
+        store,
     })
 }
 
@@ -180,6 +195,8 @@ impl Common {
             acl: Arc::clone(&self.acl),
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
+            delayed: Arc::clone(&self.delayed),
+            store: self.store.as_ref().map(|store| store.link(id.index())),
             replies: self.replies.clone(),
             seed: self.seed,
             now: self.now,

@@ -18,6 +18,7 @@ mod listing;
 mod node;
 mod retainer;
 mod stats;
+mod store;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{

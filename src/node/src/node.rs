@@ -26,6 +26,7 @@ use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
 use crate::retainer;
 use crate::stats::Stats;
+use crate::store::NodeStore;
 
 /// Version of the broker.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -74,6 +75,7 @@ pub struct Node {
     connection_slots: u64,
     started: Instant,
     threads: Mutex<Vec<ShardThread>>,
+    store: Mutex<Option<Arc<NodeStore>>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -103,7 +105,12 @@ impl Node {
             threads,
             banned,
             filters,
+            store,
         } = booted;
+        let store = store.map(Arc::new);
+        if let Some(store) = &store {
+            store.watch().map_err(NodeError::Thread)?;
+        }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
         let keeper = (Arc::clone(&links), Arc::clone(&stats));
         thread::Builder::new()
@@ -123,6 +130,7 @@ impl Node {
             connection_slots,
             started: Instant::now(),
             threads: Mutex::new(threads),
+            store: Mutex::new(store),
         })
     }
 
@@ -262,6 +270,10 @@ impl Node {
             thread::sleep(JOIN_POLL);
         }
         threads.drain(..).filter(ShardThread::is_finished).for_each(ShardThread::join);
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(store) = store.and_then(Arc::into_inner) {
+            store.close();
+        }
         left
     }
 

@@ -27,6 +27,7 @@ impl Desk {
         let settings = Arc::new(Settings::load(&request).expect("settings").0);
         let listeners: Arc<[ListenerClients]> =
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
+        let places = Arc::new(crate::DelayedPlaces::new(settings.delayed.max_messages));
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
         let shard = Shard::new(ShardSetup {
@@ -37,6 +38,8 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
+            delayed: places,
+            store: None,
             replies: crossbeam_channel::bounded(64).0,
             seed: 7,
             now,

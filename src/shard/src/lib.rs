@@ -13,6 +13,7 @@
 
 mod auto_subscribe;
 mod banned;
+mod barrier;
 mod chunked;
 mod clients;
 pub mod command;
@@ -23,10 +24,11 @@ mod delayed;
 #[cfg(test)]
 mod desk;
 mod dispatch;
+mod durable;
 mod effect;
 mod handover;
 mod inbox;
-mod keepers;
+mod journal;
 mod leave;
 mod limit;
 mod listeners;
@@ -39,6 +41,7 @@ mod profile;
 mod publish;
 mod random;
 mod rate;
+mod recovery;
 mod retained;
 mod retainer;
 mod rewrite;
@@ -53,11 +56,13 @@ mod wheel;
 
 pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
+pub use delayed::DelayedPlaces;
 pub use effect::{
     CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,
 };
+pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
 pub use names::PeerNames;
 pub use session::{DelayedId, DelayedIdError};
-pub use shard::{Shard, ShardSetup};
+pub use shard::{Shard, ShardSetup, StoreLink};

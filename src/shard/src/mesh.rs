@@ -279,10 +279,12 @@ pub(crate) enum ControlMessage {
     HandOver(Box<HandOver>),
     /// The descriptor of this hand-over could not be passed.
     HandOverFailed { token: u64 },
-    /// Of all messages the receiver gave the sender to keep, the one with this number is not kept: it has no room.
-    NotKept { number: u64 },
-    /// So many messages of the receiver, of all it ever gave to keep, are with the sender.
-    RetainedStored { count: u64 },
+    /// So many publications of the receiver that are to be kept, of all there ever were, are kept by the sender.
+    Kept { count: u64 },
+    /// The sender has read its part of the store; its routes came before.
+    StoreFound,
+    /// What the sender published again at its start has arrived.
+    StoreReady,
     /// Asks for retained messages.
     RetainedRequest(RetainedRequest),
     /// Answers.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use config::RetainedStorage;
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::topic::has_wildcard;
 use ring::ShardId;
@@ -15,6 +16,7 @@ use router::{FilterId, ScanBudget, SessionId, SubOptions, home, slot};
 use session::Message;
 
 use crate::clients::Dispatch;
+use crate::journal::Journal;
 use crate::mesh::{ControlMessage, RetainedPage, RetainedRequest};
 use crate::shard::Shard;
 use crate::subscribe::WantsRetained;
@@ -104,7 +106,7 @@ impl Shard {
         let publication = dispatch.publication;
         let limits = &self.settings.retainer;
         if publication.payload.is_empty() {
-            self.retained.remove(publication.topic);
+            self.remove_retained(publication.topic);
         } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::TooLarge);
         } else if !publication.sys
@@ -117,10 +119,52 @@ impl Shard {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
             self.replays.may_expire |=
                 message.expires_unix_ms.is_some() || limits.expiry_interval_s > 0;
+            if !message.sys
+                && let Some(journal) = self.retained_journal()
+            {
+                journal.put_retained(&message);
+            }
             self.retained.insert(publication.topic, message);
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
+    }
+
+    /// The one place where a retained message is taken out.
+    pub(crate) fn remove_retained(&mut self, topic: &str) -> Option<Arc<Message>> {
+        let gone = self.retained.remove(topic)?;
+        if !gone.sys
+            && let Some(journal) = self.retained_journal()
+        {
+            journal.remove_retained(topic);
+        }
+        Some(gone)
+    }
+
+    /// Where changes of retained messages are noted, if they are kept on disk (SEED-PUB-09).
+    fn retained_journal(&mut self) -> Option<&mut Journal> {
+        let on_disk = self.settings.retainer.storage != RetainedStorage::Ram;
+        self.clients.journal.as_mut().filter(|_| on_disk)
+    }
+
+    /// Takes a retained message back from the store; or out of it, if they are to be in memory only now.
+    pub(crate) fn retain_found(&mut self, message: Arc<Message>) {
+        if self.settings.retainer.storage == RetainedStorage::Ram {
+            if let Some(journal) = &mut self.clients.journal {
+                journal.remove_retained(message.topic());
+            }
+            return;
+        }
+        self.replays.may_expire |=
+            message.expires_unix_ms.is_some() || self.settings.retainer.expiry_interval_s > 0;
+        let topic: Box<str> = message.topic().into();
+        self.retained.insert(&topic, message);
+        self.gauge_retained();
+    }
+
+    /// Retained messages that the store keeps to itself have come.
+    pub(crate) fn retained_loaded(&mut self, token: u64, messages: Vec<Arc<Message>>) {
+        let _ = (token, messages);
     }
 
     /// This shard's share of the node's limit; topics are spread evenly by their slots.
@@ -308,7 +352,7 @@ impl Shard {
         // At the end it begins again.
         self.replays.sweep = last.filter(|_| visited == SWEEP_VISITS).map(Box::from);
         for topic in expired {
-            self.retained.remove(&topic);
+            self.remove_retained(&topic);
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::Expired);
         }
         self.gauge_retained();

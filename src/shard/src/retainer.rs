@@ -64,7 +64,7 @@ impl Shard {
         let topics: Vec<String> = page.matches.iter().map(|(topic, _)| (*topic).into()).collect();
         let mut part = RetainedPart { messages: 0, bytes: 0, next };
         for topic in topics {
-            if let Some(message) = self.retained.remove(&topic) {
+            if let Some(message) = self.remove_retained(&topic) {
                 part.messages += 1;
                 part.bytes += message.len() as u64;
                 self.clients.metrics.count_drop(DropKind::Retained, DropReason::Deleted);

@@ -16,23 +16,28 @@ use session::{DelayedMessages, Message, MessageIds};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::banned::{BannedList, Flapping};
+use crate::barrier::Barrier;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
 use crate::control::{Eviction, Shutdown};
+use crate::delayed::DelayedPlaces;
+use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
-use crate::keepers::Keepers;
+use crate::journal::{Journal, StoreMode};
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::names::ConnectNames;
 use crate::outbox::Outboxes;
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
+use crate::recovery::Recovery;
 use crate::retained::Replays;
 use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
 use crate::stash::Stashes;
+use crate::storage::{StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
 use crate::wheel::Wheel;
 
@@ -56,12 +61,27 @@ pub struct ShardSetup {
     pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
+    /// How many delayed messages there may be and are, of all shards.
+    pub delayed: Arc<DelayedPlaces>,
+    /// The store; `None` for a broker that keeps nothing.
+    pub store: Option<StoreLink>,
     /// Where replies to commands go; never full, see `command`.
     pub replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Seeds the hashes of the process and what is random in this shard. The same for all shards of a node.
     pub seed: u64,
     /// The time of the start.
     pub now: Now,
+}
+
+/// A shard's way to the store and back.
+#[derive(Debug)]
+pub struct StoreLink {
+    /// Takes the shard's changes; has room for [`crate::BATCHES_MAX`] batches of each shard.
+    pub requests: crossbeam_channel::Sender<StoreRequest>,
+    /// The store's answers. Who puts one there rings the shard's doorbell.
+    pub replies: crossbeam_channel::Receiver<StoreReply>,
+    /// When changes are handed over.
+    pub mode: StoreMode,
 }
 
 /// One core's broker.
@@ -76,6 +96,7 @@ pub struct Shard {
     pub(crate) router: Router,
     pub(crate) retained: RetainedIndex<Arc<Message>>,
     pub(crate) delayed: DelayedMessages,
+    pub(crate) delayed_places: Arc<DelayedPlaces>,
     pub(crate) rewrites: Rewrites,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
@@ -95,9 +116,12 @@ pub struct Shard {
     pub(crate) deltas: Vec<RouteDelta>,
     pub(crate) subacks: PendingSubacks,
     pub(crate) replays: Replays,
-    pub(crate) keepers: Keepers,
+    pub(crate) recovery: Recovery,
+    pub(crate) store_replies: Option<crossbeam_channel::Receiver<StoreReply>>,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
+    /// Connections that wait for the store to take more.
+    pub(crate) store_paused: Vec<ConnectionId>,
     /// Connections that go on in the next tick, since this one has had its share of work; and those of the tick before.
     pub(crate) deferred: Vec<ConnectionId>,
     pub(crate) deferred_before: Vec<ConnectionId>,
@@ -133,8 +157,20 @@ impl Shard {
     /// A shard without clients.
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
-        let ShardSetup { id, settings, mesh, metrics, acl, banned, listeners, replies, seed, now } =
-            setup;
+        let ShardSetup {
+            id,
+            settings,
+            mesh,
+            metrics,
+            acl,
+            banned,
+            listeners,
+            delayed,
+            store,
+            replies,
+            seed,
+            now,
+        } = setup;
         let settings = Rc::new(Settings::clone(&settings));
         let shards = mesh.shards();
         let limits = DecodeLimits {
@@ -146,6 +182,14 @@ impl Shard {
         let shard = u16::try_from(id.index()).expect("at most 256 shards");
         let mut random = SplitMix64::new(xxh3_64_with_seed(&shard.to_le_bytes(), seed));
         let source = u32::try_from(random.next() & 0x00ff_ffff).expect("24 bits") << 8;
+        let has_store = store.is_some();
+        let (journal, store_replies) = match store {
+            Some(StoreLink { requests, replies, mode }) => {
+                (Some(Journal::new(id, shards, requests, mode)), Some(replies))
+            }
+            None => (None, None),
+        };
+        let counts_all = journal.as_ref().is_some_and(Journal::is_always);
         let clients = Clients {
             shard,
             now,
@@ -160,6 +204,11 @@ impl Shard {
             effects: Vec::new(),
             message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
             work: 0,
+            journal,
+            barrier: Barrier::new(shards, counts_all),
+            loads: Loads::default(),
+            appended: HashMap::new(),
+            is_recovering: has_store,
         };
         Self {
             id,
@@ -170,6 +219,7 @@ impl Shard {
             router: Router::new(id, shards, seed),
             retained: RetainedIndex::new(),
             delayed: DelayedMessages::default(),
+            delayed_places: delayed,
             rewrites: Rewrites::new(&settings.rewrite),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
@@ -186,8 +236,10 @@ impl Shard {
             deltas: Vec::new(),
             subacks: PendingSubacks::new(shards),
             replays: Replays::default(),
-            keepers: Keepers::new(shards),
+            recovery: Recovery::new(has_store),
+            store_replies,
             mesh_paused: Vec::new(),
+            store_paused: Vec::new(),
             deferred: Vec::new(),
             deferred_before: Vec::new(),
             resumable: Vec::new(),
@@ -225,6 +277,8 @@ impl Shard {
         self.resume_paused();
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
+        self.continue_recovery();
+        self.finish_durable();
         self.mesh.push_all();
         for to in self.mesh.endpoint.take_doorbells().iter() {
             self.clients.effects.push(Effect::Doorbell(to));
@@ -267,6 +321,8 @@ impl Shard {
             self.next_sweep_ms(),
             self.replays.next_ms(),
             self.next_delayed_ms(),
+            self.durable_deadline_ms(),
+            self.clients.barrier.has_current().then_some(now),
             self.shutdown_deadline_ms(),
         ]
         .into_iter()
@@ -280,7 +336,10 @@ impl Shard {
             && self.resumable.is_empty()
             && self.deferred.is_empty()
             && self.clients.effects.is_empty()
+            && !self.clients.barrier.has_current()
             && self.mesh.endpoint.prepare_park()
+            // Only now: who puts an answer there after this look sees the shard parked and rings.
+            && !self.has_store_replies()
     }
 
     /// Says that the shard waits no more.

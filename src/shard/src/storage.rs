@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mqtt::{PacketId, QoS};
 use ring::ShardId;
+pub use session::StoredPlace;
 use session::{Message, MessageId};
 
 /// Names a stored session: the slot of its client id and a number that no session of this slot had before.
@@ -19,19 +20,6 @@ pub struct StoredSession {
     pub slot: u16,
     /// Increases from session to session.
     pub number: u64,
-}
-
-/// The place of a message in its session's stored queue. Increases from message to message of a session; the lowest bit says
-/// how the message is kept: in the entry itself (0), or once for all entries that have it (1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StoredPlace(pub u64);
-
-impl StoredPlace {
-    /// Whether the message is kept once for all entries that have it.
-    #[must_use]
-    pub fn is_shared(self) -> bool {
-        self.0 & 1 == 1
-    }
 }
 
 /// What the client has to say next about a stored message.
@@ -60,8 +48,18 @@ pub struct StoredEntry {
     pub priority: u8,
     /// Identifiers of the subscriptions that match it.
     pub subscription_ids: Option<Box<[u32]>>,
-    /// The shared subscription it came by, as the client named it.
-    pub shared: Option<Box<str>>,
+}
+
+/// What is known of a place when an entry is put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutAs {
+    /// Nothing is stored there. If the message is kept once for all ([`StoredPlace::is_shared`]) this is one more use of it.
+    New,
+    /// Nothing is stored there, and the message may have come before, in another place: if any entry of the session has this
+    /// [`MessageId`] nothing is put. For messages that are published again after a crash.
+    NewUnlessKnown,
+    /// It is stored there; its state has changed.
+    Changed,
 }
 
 /// A will that is kept with its session.
@@ -101,14 +99,16 @@ pub struct StoredSubscription {
     pub id: u32,
 }
 
-/// A message that is to be published later (SEED-PUB-16).
+/// A message that is to be published later (SEED-PUB-16); or one on its way to other shards: if the broker ends before they have
+/// it, it is published again at the next start. A delayed message may itself be on its way, to the shard of its topic; it is told
+/// by its slot.
 #[derive(Debug, Clone)]
 pub struct StoredDelayed {
-    /// The slot of its topic.
+    /// The slot of its topic; of one that was on its way, that of its publisher's client id.
     pub slot: u16,
     /// Tells apart those of one slot.
     pub number: u64,
-    /// When it is due, in milliseconds since the Unix epoch.
+    /// When it is due, in milliseconds since the Unix epoch; 0 for one that was on its way.
     pub due_unix_ms: u64,
     /// The message.
     pub message: Arc<Message>,
@@ -149,9 +149,8 @@ pub enum StoreOp {
         session: StoredSession,
         /// Where.
         place: StoredPlace,
-        /// Nothing is stored at this place yet. If the message is kept once for all ([`StoredPlace::is_shared`]) this is one
-        /// more use of it.
-        is_new: bool,
+        /// What is known of the place.
+        put: PutAs,
         /// It.
         entry: StoredEntry,
     },
@@ -210,20 +209,6 @@ pub enum StoreOp {
     },
 }
 
-/// Changes that several shards make for one message and that take effect together: all, or none of them after a crash.
-///
-/// Needed where exactly-once hangs on it: that a `QoS` 2 message was received is kept by its publisher's shard, the message by
-/// those of its subscribers.
-#[derive(Debug, Clone)]
-pub struct StorePart {
-    /// The message.
-    pub message: MessageId,
-    /// How many parts there are in all; the publisher's shard knows.
-    pub parts: Option<u16>,
-    /// This shard's part; may be empty.
-    pub ops: Vec<StoreOp>,
-}
-
 /// What a shard hands over at once.
 #[derive(Debug, Default)]
 pub struct StoreBatch {
@@ -233,8 +218,6 @@ pub struct StoreBatch {
     pub numbers_below: u64,
     /// The changes, in order.
     pub ops: Vec<StoreOp>,
-    /// Parts of changes that others share.
-    pub parts: Vec<StorePart>,
     /// To be read when the changes are applied.
     pub loads: Vec<StoreLoad>,
 }
