@@ -120,7 +120,6 @@ fn seed_pub_16_no_more_than_there_may_be() {
             reason => assert_eq!(reason, 0x97),
         }
     }
-    // Each shard has its share of two.
     assert_eq!(kept, 8);
     let mut old = broker.client(V311);
     old.publish("$delayed/600/x", "x", 2);
