@@ -132,6 +132,56 @@ fn seed_pub_16_no_more_than_there_may_be() {
     assert_eq!(dropped("qos1") + dropped("qos2"), 93);
 }
 
+/// SEED-PUB-16: with `store.sync = always` what was acknowledged outlives the broker, whichever shard keeps it; it comes once.
+#[test]
+fn seed_pub_16_messages_outlive_a_broker_that_is_killed() {
+    let mut broker =
+        Broker::start(&["--shards", "2", "store.sync=always", "delayed.max_delayed_messages=41"]);
+    let (name, client_id) = (topic(), id());
+    let mut subscriber = broker.connect(&Connect::new(V311, &client_id).persistent());
+    subscriber.subscribe(&format!("{name}/#"), 2);
+    // One session is kept, so that its messages of QoS 2 are on disk before another shard has them; one is not.
+    let mut kept = broker.connect(&Connect::new(V5, &id()).persistent());
+    let mut transient = broker.client(V5);
+    let mut expected = Vec::new();
+    for number in 0..20 {
+        let publisher = if number % 2 == 0 { &mut kept } else { &mut transient };
+        for seconds in [1, 600] {
+            let text = format!("{number}");
+            let later = format!("$delayed/{seconds}/{name}/{number}");
+            publisher.publish(&later, &text, 1 + u8::try_from(number / 2 % 2).unwrap());
+        }
+        expected.push(number.to_string());
+    }
+    kept.publish(&format!("$delayed/1/{name}/last"), "last", 1);
+    expected.push("last".into());
+    broker.kill_and_restart();
+    let (mut subscriber, ack) = broker.connect_ack(&Connect::new(V311, &client_id).persistent());
+    assert!(ack.session_present);
+    let mut seen = subscriber.payloads(21);
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
+    subscriber.expect_nothing();
+    let waiting = || broker.cli(&["delayed", "list"]).lines().count();
+    assert_eq!(waiting(), 20);
+    // What waited counts for the limit.
+    let mut publisher = broker.client(V5);
+    for number in 1..=22 {
+        let later = Publish::new(&format!("$delayed/600/{name}/new"), "x").qos(1, number);
+        publisher.send_publish(&later);
+        let reason = if number <= 21 { 0 } else { 0x97 };
+        assert_eq!(publisher.expect_puback(number).reason, reason, "{number}");
+    }
+    assert_eq!(waiting(), 41);
+    broker.kill_and_restart();
+    assert_eq!(broker.cli(&["delayed", "list"]).lines().count(), 41);
+    let (mut subscriber, _) = broker.connect_ack(&Connect::new(V311, &client_id).persistent());
+    subscriber.expect_nothing();
+    let stats = broker.cli(&["broker", "stats"]);
+    assert!(stats.lines().any(|line| line.starts_with("delayed/count") && line.ends_with(": 41")));
+}
+
 /// SEED-PUB-16: `delayed list`, `show`, `delete`.
 #[test]
 fn seed_pub_16_commands() {

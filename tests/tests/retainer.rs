@@ -22,7 +22,7 @@ fn seed_cli_58_info_topics_clean() {
     let info = broker.cli(&["retainer", "info"]);
     let bytes: usize = (0..700).map(|n| format!("r/{}/{n}", n % 2).len() + 1).sum();
     let expected = format!(
-        "messages        : 701\nbytes           : {}\nstorage_type    : ram\nmax_message_num : 2000\n\
+        "messages        : 701\nbytes           : {}\nstorage_type    : disc\nmax_message_num : 2000\n\
          max_payload_size: 10240\nexpiry_interval : 3600s\n",
         bytes + 10
     );

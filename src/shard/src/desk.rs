@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{LoadRequest, Settings};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use metrics::ShardMetrics;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 
 use crate::listeners::ListenerClients;
-use crate::{ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup};
+use crate::storage::{StoreOp, StoreReply, StoreRequest};
+use crate::{
+    ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup, StoreLink, StoreMode,
+};
 
 /// One shard, a clock, and what came out of it.
 pub(crate) struct Desk {
@@ -22,6 +26,11 @@ pub(crate) struct Desk {
 impl Desk {
     /// With these settings.
     pub fn new(set: &[(&str, &str)]) -> Desk {
+        Self::with_store(set, None)
+    }
+
+    /// With these settings and a store, which the test plays.
+    pub fn with_store(set: &[(&str, &str)], store: Option<StoreLink>) -> Desk {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let request = LoadRequest { set: set.collect(), ..LoadRequest::default() };
         let settings = Arc::new(Settings::load(&request).expect("settings").0);
@@ -39,8 +48,8 @@ impl Desk {
             banned: Arc::default(),
             listeners,
             delayed: places,
-            store: None,
-            replies: crossbeam_channel::bounded(64).0,
+            store,
+            replies: bounded(64).0,
             seed: 7,
             now,
         });
@@ -120,4 +129,25 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Vec<u8> {
     bytes.extend_from_slice(topic.as_bytes());
     bytes.extend_from_slice(payload.as_bytes());
     bytes
+}
+
+/// A desk of which the test plays the store.
+pub(crate) fn stored(set: &[(&str, &str)]) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
+    let (requests, batches) = bounded(64);
+    let (replies, answers) = bounded(64);
+    let link = StoreLink { requests, replies: answers, mode: StoreMode::Always };
+    (Desk::with_store(set, Some(link)), batches, replies)
+}
+
+/// The changes handed over, which are committed then.
+pub(crate) fn changes(
+    batches: &Receiver<StoreRequest>,
+    replies: &Sender<StoreReply>,
+) -> Vec<StoreOp> {
+    let mut ops = Vec::new();
+    for request in batches.try_iter() {
+        ops.extend(request.batch.ops);
+        replies.send(StoreReply::Committed { sequence: request.batch.sequence }).unwrap();
+    }
+    ops
 }

@@ -74,3 +74,49 @@ impl Shard {
         Reply::RetainedPart(part)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mqtt::QoS;
+    use session::{Message, MessageId, Publication};
+
+    use crate::desk::{changes, connect, publish, stored};
+    use crate::storage::{StoreOp, StoreReply, StoredRetained};
+
+    /// SEED-PUB-09: with `ram` nothing is kept on disk, and what an earlier start kept there goes.
+    #[test]
+    fn retained_messages_that_are_to_be_in_memory_only_leave_the_store() {
+        for (storage, kept) in [("ram", 0), ("disc", 1)] {
+            let (mut desk, batches, replies) = stored(&[("retainer.storage_type", storage)]);
+            let publication = Publication {
+                topic: "a",
+                payload: b"x",
+                forwarded: &[],
+                qos: QoS::AtMostOnce,
+                retain: true,
+                sys: false,
+                expires_unix_ms: None,
+                origin: None,
+            };
+            let message = Message::new(MessageId(1), &publication);
+            let found = vec![StoredRetained::Message(message)];
+            replies.send(StoreReply::Retained(found)).unwrap();
+            replies.send(StoreReply::Found { numbers_from: 1 }).unwrap();
+            desk.shard.run_store();
+            desk.tick(1, None);
+            assert_eq!(desk.shard.retained.len(), kept);
+            let publisher = desk.accept(0, "10.0.0.1:5");
+            desk.tick(1, Some((publisher, &connect("p", 0))));
+            let mut retained = publish("b", "x");
+            retained[0] |= 1;
+            desk.tick(1, Some((publisher, &retained)));
+            assert_eq!(desk.shard.retained.len(), kept + 1);
+            let ops = changes(&batches, &replies);
+            match (storage, &ops[..]) {
+                ("ram", [StoreOp::RemoveRetained { topic }]) => assert_eq!(&**topic, "a"),
+                ("disc", [StoreOp::PutRetained { message }]) => assert_eq!(message.topic(), "b"),
+                (_, ops) => panic!("{storage}: {ops:?}"),
+            }
+        }
+    }
+}

@@ -104,7 +104,7 @@ pub struct StoredSubscription {
 /// by its slot.
 #[derive(Debug, Clone)]
 pub struct StoredDelayed {
-    /// The slot of its topic; of one that was on its way, that of its publisher's client id.
+    /// The slot of its topic; of one that was on its way, that of its publisher's client id, or another of its shard.
     pub slot: u16,
     /// Tells apart those of one slot.
     pub number: u64,

@@ -2,8 +2,9 @@ use metrics::{Counter, DropKind, DropReason, Gauge};
 use session::{MessageId, Publication};
 
 use super::*;
-use crate::desk::{Desk, connect, publish};
+use crate::desk::{Desk, changes, connect, publish, stored};
 use crate::effect::ConnectionId;
+use crate::storage::{StoreOp, StoreReply};
 
 /// A client that publishes and a subscriber of `a`.
 fn pair(set: &[(&str, &str)]) -> (Desk, ConnectionId, ConnectionId) {
@@ -145,4 +146,70 @@ fn they_are_listed_in_pages_shown_and_deleted() {
     assert_eq!(desk.shard.delayed_delete(ids[2]), Reply::NotFound);
     assert_eq!(desk.shard.delayed_show(ids[2]), Reply::DelayedMessage(None));
     assert_eq!(dropped(&desk, DropReason::Deleted), 1);
+}
+
+/// SEED-PUB-16: what waits is in the store until it is due.
+#[test]
+fn a_message_is_in_the_store_until_it_is_due() {
+    let (mut desk, batches, replies) = stored(&[]);
+    replies.send(StoreReply::Found { numbers_from: 40 }).unwrap();
+    desk.shard.run_store();
+    desk.tick(1, None);
+    let publisher = desk.accept(0, "10.0.0.1:5");
+    desk.tick(1, Some((publisher, &connect("p", 0))));
+    desk.tick(1, Some((publisher, &publish("$delayed/2/a", "x"))));
+    let due = desk.now.unix_ms + 2000;
+    let put = changes(&batches, &replies);
+    let [StoreOp::PutDelayed(put)] = &put[..] else { panic!("{put:?}") };
+    assert_eq!((put.slot, put.number, put.due_unix_ms), (slot(b"a"), 40, due));
+    assert_eq!(put.message.topic(), "a");
+    desk.shard.run_store();
+    desk.tick(2000, None);
+    let removed = changes(&batches, &replies);
+    let [StoreOp::RemoveDelayed { slot: at, number: 40 }] = removed[..] else {
+        panic!("{removed:?}")
+    };
+    assert_eq!(at, slot(b"a"));
+}
+
+/// SEED-PUB-16: nothing is published while subscriptions may be unknown; what was on its way here is taken once, whether it had
+/// arrived or not; all count for the limit.
+#[test]
+fn a_start_takes_back_what_waited_and_what_was_on_its_way() {
+    let (mut desk, batches, replies) = stored(&[("delayed.max_delayed_messages", "3")]);
+    let due = desk.now.unix_ms + 1000;
+    let one = |slot: u16, number: u64, due_unix_ms: u64, id: u128| StoredDelayed {
+        slot,
+        number,
+        due_unix_ms,
+        message: message(id, None),
+    };
+    let (own, other) = (slot(b"a"), slot(b"a") ^ 1);
+    let found =
+        vec![one(own, 7, 1, 1), one(own, 8, due, 2), one(other, 7, due, 2), one(other, 9, due, 3)];
+    replies.send(StoreReply::Delayed(found)).unwrap();
+    desk.shard.run_store();
+    desk.tick(1, None);
+    assert_eq!(desk.shard.delayed.len(), 2, "one is overdue, and waits");
+    assert_eq!(desk.shard.next_delayed_ms(), None);
+    replies.send(StoreReply::Found { numbers_from: 10 }).unwrap();
+    desk.shard.run_store();
+    desk.tick(1, None);
+    assert_eq!(desk.shard.delayed.len(), 3);
+    let mut ops = changes(&batches, &replies);
+    let number = |op: &StoreOp| match op {
+        StoreOp::RemoveDelayed { slot, number } if *slot == other => *number,
+        StoreOp::PutDelayed(put) if put.slot == own && put.due_unix_ms == due => put.number,
+        op => panic!("{op:?}"),
+    };
+    ops.sort_by_key(number);
+    assert_eq!(ops.iter().map(number).collect::<Vec<_>>(), [7, 9, 10]);
+    let publisher = desk.accept(0, "10.0.0.1:5");
+    desk.shard.run_store();
+    desk.tick(1, Some((publisher, &connect("p", 0))));
+    assert_eq!(desk.shard.delayed.len(), 2, "the overdue one is published");
+    for _ in 0..2 {
+        desk.tick(1, Some((publisher, &publish("$delayed/600/a", "x"))));
+    }
+    assert_eq!((desk.shard.delayed.len(), dropped(&desk, DropReason::QuotaExceeded)), (3, 1));
 }
