@@ -17,6 +17,7 @@ mod kind;
 mod legacy;
 mod listener;
 mod load;
+mod modules;
 mod nearest;
 mod rate;
 mod show;
@@ -38,17 +39,21 @@ pub use listener::{
     ListenerWebSocketOptions,
 };
 pub use load::LoadRequest;
+pub use modules::{
+    AutoSubscription, AutoSubscriptionSettings, AutoSubscriptions, RewriteRule, RewriteRules,
+    RewriteSettings,
+};
 pub use rate::Rate;
 pub use show::Entry;
 pub use sni::{SniCertificateSettings, SniCertificates};
 pub use table::{
-    BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
-    MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings,
+    MqttSettings, MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
     StoreSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
-    StoreSync, VerifyPeer,
+    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved,
+    SharedStrategy, StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -73,6 +78,12 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `retainer.*`
     pub retainer: RetainerSettings,
+    /// `delayed.*`
+    pub delayed: DelayedSettings,
+    /// `module.subscription` and `module.subscription.N.*`
+    pub auto_subscription: AutoSubscriptionSettings,
+    /// `module.rewrite` and `module.rewrite.rule.N`
+    pub rewrite: RewriteSettings,
     /// `flapping_detect.*`
     pub flapping: FlappingSettings,
     /// `log.*`
@@ -99,6 +110,9 @@ impl Default for Settings {
             conn: ConnSettings::default(),
             broker: BrokerSettings::default(),
             retainer: RetainerSettings::default(),
+            delayed: DelayedSettings::default(),
+            auto_subscription: AutoSubscriptionSettings::default(),
+            rewrite: RewriteSettings::default(),
             flapping: FlappingSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),

@@ -12,10 +12,11 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind, ListenerOptions,
     ListenerSettings, all_options, is_name, options_of, parse_address,
 };
+use crate::modules::{self, Problem};
 use crate::nearest::nearest;
 use crate::sni::{self, SNI_ALLOWED, SNI_MAX};
 use crate::table::{Key, keys};
-use crate::types::VerifyPeer;
+use crate::types::{RetainedStorage, VerifyPeer};
 use crate::zone::{self, ZoneSettings};
 use crate::{MqttSettings, Settings};
 
@@ -188,6 +189,7 @@ fn unknown(key: &str, origin: Origin) -> ConfigError {
         let parts = SNI_ALLOWED.map(|(part, ..)| part.word());
         candidates.extend(parts.map(|part| format!("listener.{kind}.{name}.sni.1.{part}")));
     }
+    candidates.extend(modules::example_keys());
     let hint = match nearest(key, candidates.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near}?"),
         None => "; `ringmq config show` lists all keys".into(),
@@ -301,6 +303,9 @@ impl Loader {
         if let Some((name, rest)) = zone::split(key) {
             return self.assign_zone(at, name, rest);
         }
+        if let Some(outcome) = modules::assign(&mut self.settings, key, value) {
+            return self.assigned_numbered(at, outcome);
+        }
         let Some((group, reason)) = legacy::without_effect(key) else {
             self.errors.push(unknown(key, origin.clone()));
             return None;
@@ -408,6 +413,23 @@ impl Loader {
         }
     }
 
+    /// A numbered key of a module was looked at.
+    fn assigned_numbered(
+        &mut self,
+        at: &Assignment,
+        outcome: Result<String, Problem>,
+    ) -> Option<String> {
+        match outcome {
+            Ok(canonical) => {
+                self.settings.origins.insert(canonical.clone(), at.origin.clone());
+                return Some(canonical);
+            }
+            Err(Problem::Bad { allowed, example }) => self.bad(at, allowed, example),
+            Err(Problem::Refused(reason)) => self.refuse(at, reason),
+        }
+        None
+    }
+
     fn assign_zone(&mut self, at: &Assignment, name: &str, rest: &str) -> Option<String> {
         let Some(known) = zone::zone_key(rest) else {
             self.refuse(at, zone::refusal(rest));
@@ -459,10 +481,12 @@ impl Loader {
             self.warnings.push(Warning { origin, key, text });
         }
         self.finish_zones();
+        self.finish_auto_subscriptions();
         self.finish_listeners();
         self.fit_pending_bytes();
         self.errors.extend(check_watermarks(&self.settings).err());
         self.check_receive_maximum();
+        self.check_retained_storage();
         match self.errors.len() {
             0 => Ok((self.settings, self.warnings)),
             1 => Err(self.errors.remove(0)),
@@ -475,6 +499,20 @@ impl Loader {
             let own: Vec<(&'static str, String)> = values.into_iter().collect();
             let zone = ZoneSettings::new(&name, &self.settings, &own);
             self.settings.zones.push(zone);
+        }
+    }
+
+    /// A subscription needs a filter, wherever its other keys stand.
+    fn finish_auto_subscriptions(&mut self) {
+        for key in self.settings.auto_subscription.subscriptions.without_topic() {
+            let (number, option) = key;
+            let key = modules::auto_key(number, option);
+            let origin = self.origin_of(&key);
+            let hint = format!(
+                ": there is no subscription {number}; give {} = <filter>",
+                modules::auto_key(number, "topic")
+            );
+            self.errors.push(ConfigError::UnknownKey { origin, key, hint });
         }
     }
 
@@ -646,6 +684,13 @@ impl Loader {
                 }
                 .into(),
             ),
+        }
+    }
+
+    fn check_retained_storage(&mut self) {
+        if self.settings.retainer.storage == RetainedStorage::DiscOnly {
+            let text = "disc_only is taken as disc for now: retained messages are held in memory too; write disc";
+            self.warn_of("retainer.storage_type".to_owned(), text);
         }
     }
 

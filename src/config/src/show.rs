@@ -8,6 +8,7 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, HANDSHAKE, ListenerKind,
     ListenerSettings, TLS, WEBSOCKET, options_of,
 };
+use crate::modules::{self, AUTO_SUBSCRIPTIONS, REWRITES};
 use crate::sni::{SNI_ALLOWED, SNI_DOC, SniCertificateSettings};
 use crate::table::{Key, TABLE, keys};
 use crate::zone::{ZONE_DOC, ZONE_KEYS};
@@ -44,6 +45,7 @@ impl Settings {
         let mut entries = Vec::new();
         for (index, (section, keys)) in TABLE.iter().enumerate() {
             entries.extend(keys.iter().map(|key| self.entry(section, key)));
+            entries.extend(self.numbered_entries(section));
             if index == 0 {
                 for listener in &self.listeners {
                     entries.push(self.address_entry(listener));
@@ -149,6 +151,26 @@ impl Settings {
         })
     }
 
+    /// The numbered keys of a section.
+    fn numbered_entries(&self, section: &'static str) -> Vec<Entry> {
+        let numbered = match section {
+            AUTO_SUBSCRIPTIONS => self.auto_subscription.subscriptions.numbered(),
+            REWRITES => self.rewrite.rules.numbered(),
+            _ => return Vec::new(),
+        };
+        let entry = |one: modules::Numbered| Entry {
+            section,
+            origin: self.origin(&one.key),
+            key: one.key,
+            value: one.value,
+            default: String::new(),
+            doc: plain(one.doc),
+            allowed: one.allowed.to_owned(),
+            hot: false,
+        };
+        numbered.into_iter().map(entry).collect()
+    }
+
     fn zone_entries<'a>(&'a self, zone: &'a ZoneSettings) -> impl Iterator<Item = Entry> + 'a {
         zone.own.iter().map(|(name, value)| {
             let key = keys().find(|key| key.name == *name).expect("a zone has keys of the table");
@@ -189,6 +211,12 @@ impl Settings {
             let hot = if entry.hot { " Can change while the broker runs." } else { "" };
             wrap(&mut text, &format!("Allowed: {}.{hot}", entry.allowed));
             let _ = writeln!(text, "{} = {}", entry.key, entry.value);
+            for example in modules::examples(&entry.key) {
+                text.push('\n');
+                wrap(&mut text, &plain(example.doc));
+                wrap(&mut text, &format!("Allowed: {}.", example.allowed));
+                let _ = writeln!(text, "# {} = {}", example.key, example.value);
+            }
             seen_address |= listener;
         }
         assert!(seen_address, "the default listeners are in the reference");

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use crate::Settings;
 use crate::kind::{Kind, Setting, TimeUnit};
+use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
 use crate::rate::Rate;
 use crate::types::{
-    AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy, StoreSync,
+    AclNomatch, LogLevel, MqueueKind, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
+    StoreSync,
 };
 
 /// One key of a struct `T`.
@@ -95,6 +97,9 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Connections", CONN),
     ("Broker", BROKER),
     ("Retained messages", RETAINER),
+    ("Delayed messages", DELAYED),
+    (AUTO_SUBSCRIPTIONS, crate::modules::AUTO_SUBSCRIPTION),
+    (REWRITES, crate::modules::REWRITE),
     ("Store on disk", STORE),
     ("Flapping clients", FLAPPING),
     ("Log", LOG),
@@ -356,6 +361,11 @@ section! {
     /// `retainer.*`: the retained messages, with the keys of EMQ's retainer plugin.
     RetainerSettings, RETAINER: Settings, retainer;
 
+    /// Where retained messages are kept: ram, in memory only, and a restart loses them; disc, in memory and, unless store.enable
+    /// is off, on disk. disc_only is taken as disc for now: messages are held in memory too.
+    "retainer.storage_type" was ["module.retainer.storage_type"]
+        => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "disc";
+
     /// Most retained messages of the node. When it is reached no new topic is retained; known ones are replaced still.
     /// 0 means no limit.
     "retainer.max_message_num" was ["module.retainer.max_message_num"]
@@ -371,10 +381,25 @@ section! {
 }
 
 section! {
+    /// `delayed.*`: messages to be published later, by the topic $delayed/<seconds>/<topic> (SEED-PUB-16).
+    DelayedSettings, DELAYED: Settings, delayed;
+
+    /// Whether a message to $delayed/<seconds>/<topic>, or $delay/<seconds>/<topic>, is published to <topic> after so many
+    /// seconds. When off such topics are topics like any other.
+    "delayed.enable" => enable: bool, Kind::Bool, "on";
+
+    /// Most delayed messages of the node. One more is refused (reason 0x97) and dropped. 0 means no limit.
+    "delayed.max_delayed_messages" => max_messages: u64, limit(U32_MAX), "1000000";
+
+    /// Longest delay. A message with a longer one is refused (reason 0x97) and dropped. The default is that of EMQX.
+    "delayed.max_delay" => max_delay_s: u32, duration_s(U32_MAX - 1, false), "4294967s";
+}
+
+section! {
     /// `store.*`: what is kept on disk.
     StoreSettings, STORE: Settings, store;
 
-    /// Whether sessions that outlive their connection, their messages, and retained messages are kept in the folder store of
+    /// Whether sessions that outlive their connection, their messages, retained and delayed messages are kept in the folder store of
     /// node.data_dir, and come back when the broker starts again. off keeps them in memory only.
     "store.enable" => enable: bool, Kind::Bool, "on";
 

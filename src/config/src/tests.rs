@@ -306,6 +306,18 @@ fn layers_and_origins() {
 }
 
 #[test]
+fn disc_only_is_taken_as_disc_and_said_so() {
+    for (word, told) in [("ram", ""), ("disc", ""), ("disc_only", "held in memory too")] {
+        let set = pairs(&[("retainer.storage_type", word)]);
+        let (settings, warnings) =
+            Settings::load(&LoadRequest { set, ..LoadRequest::default() }).expect("settings");
+        assert_eq!(settings.retainer.storage.word(), word);
+        assert_eq!(warnings.is_empty(), told.is_empty());
+        assert!(texts(&warnings).contains(told), "{}", texts(&warnings));
+    }
+}
+
+#[test]
 fn own_names_win_over_those_of_emq() {
     let env = pairs(&[
         ("RINGMQ_NODE__NAME", "own@h"),

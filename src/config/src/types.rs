@@ -71,6 +71,18 @@ words! {
 }
 
 words! {
+    /// Where retained messages are kept (SEED-PUB-09).
+    RetainedStorage {
+        /// In memory: a restart loses them.
+        Ram = "ram",
+        /// In memory, and on disk if there is a store.
+        Disc = "disc",
+        /// As `disc`, until messages can be read from the disk alone.
+        DiscOnly = "disc_only",
+    }
+}
+
+words! {
     /// Whether clients of MQTT 5 are told to use another server.
     ServerMoved {
         /// No: clients are served here.

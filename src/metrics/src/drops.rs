@@ -79,7 +79,9 @@ drops! {
         AwaitRelTimeout = "await_rel_timeout": "The publisher did not release it (PUBREL) in time.",
         NoMember = "no_member": "No member of the shared group was left to take it.",
         AclDenied = "acl_denied": "The access rules deny publishing it.",
-        QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached.",
+        QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached, or on the time they are.",
+        DelayInvalid = "delay_invalid": "The topic asks for a delay that is no whole number of seconds, or names no topic behind it.",
+        Deleted = "deleted": "A delayed message was deleted by command.",
         Discarded = "discarded": "The client ended normally, or was back before the will's delay passed.",
     }
 }

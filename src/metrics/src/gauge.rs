@@ -46,6 +46,7 @@ gauges! {
     Topics = "topics": "Distinct filters of the node; only one shard writes it, as all replicas say the same.",
     Routes = "routes": "Routes of the node; only one shard writes it, as all replicas say the same.",
     Retained = "retained": "Retained messages.",
+    Delayed = "delayed": "Messages that wait to be published later.",
     Queues = "queues": "Sessions with messages waiting in their queue.",
     QueueAlarms = "alarms/queue_high_watermark": "Sessions whose queue has passed the high watermark and not yet fallen below the low one.",
 }

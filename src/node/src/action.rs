@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use config::ListenerKind;
 use mqtt::{QoS, ReasonCode};
-use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
-use shard::{Ban, BannedWho};
+use shard::command::{
+    ClientRow, DelayedRow, RetainedRow, SessionKind, SessionRow, SubscriptionRow,
+};
+use shard::{Ban, BannedWho, DelayedId};
 
 use crate::listing::Pages;
 
@@ -82,6 +84,17 @@ pub enum Action {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// One delayed message with its payload. Answer: [`ActionReply::Delayed`] or [`ActionReply::NotFound`].
+    DelayedShow(DelayedId),
+    /// Deletes a delayed message. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    DelayedDelete(DelayedId),
+    /// How many retained messages there are, and how many there may be. Answer: [`ActionReply::Retainer`].
+    RetainerInfo,
+    /// Removes retained messages whose topic matches a filter. Answer: [`ActionReply::Count`] or [`ActionReply::Refused`].
+    RetainerClean {
+        /// The filter; `#` leaves topics that begin with `$`.
+        filter: String,
+    },
     /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
     Banned,
     /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
@@ -120,6 +133,13 @@ pub enum Listing {
         /// The client the session belongs to.
         client_id: String,
     },
+    /// Delayed messages, for each shard in the order they are due.
+    Delayed,
+    /// Topics with a retained message, for each shard in order.
+    Retained {
+        /// Most rows; none: all.
+        limit: Option<u64>,
+    },
 }
 
 /// What a node answers.
@@ -151,6 +171,29 @@ pub enum ActionReply {
     Session(Box<SessionRow>),
     /// One route.
     Route(RouteInfo),
+    /// One delayed message.
+    Delayed(Box<DelayedRow>),
+    /// The retained messages.
+    Retainer(RetainerInfo),
+    /// So many.
+    Count(u64),
+}
+
+/// The retained messages and their limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetainerInfo {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their topics, properties and payloads.
+    pub bytes: u64,
+    /// Where they are kept, `retainer.storage_type`.
+    pub storage: &'static str,
+    /// Most messages; none: no limit.
+    pub messages_max: Option<u64>,
+    /// Largest payload that is kept, in bytes.
+    pub payload_bytes_max: u32,
+    /// Life of a message without an expiry of its own, in seconds; 0: for ever.
+    pub expiry_interval_s: u32,
 }
 
 /// What runs here and since when.
@@ -235,4 +278,8 @@ pub enum Rows {
     Routes(Vec<RouteInfo>),
     /// Subscriptions.
     Subscriptions(Vec<SubscriptionRow>),
+    /// Delayed messages.
+    Delayed(Vec<DelayedRow>),
+    /// Retained messages.
+    Retained(Vec<RetainedRow>),
 }

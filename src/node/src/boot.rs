@@ -18,7 +18,10 @@ use reactor::{
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{
+    BannedList, Command, DelayedPlaces, ListenerClients, MeshEndpoint, Now, Reply, Shard,
+    ShardSetup,
+};
 use store::StoreError;
 use thiserror::Error;
 
@@ -96,6 +99,7 @@ struct Common {
     acl: Arc<Acl>,
     banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
+    delayed: Arc<DelayedPlaces>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
     filters: Arc<FilterTable>,
@@ -134,6 +138,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         acl,
         banned: banned.snapshot(),
         listener_clients: clients.collect(),
+        delayed: Arc::new(DelayedPlaces::new(settings.delayed.max_messages)),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
@@ -190,6 +195,7 @@ impl Common {
             acl: Arc::clone(&self.acl),
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
+            delayed: Arc::clone(&self.delayed),
             store: self.store.as_ref().map(|store| store.link(id.index())),
             replies: self.replies.clone(),
             seed: self.seed,

@@ -16,13 +16,14 @@ mod links;
 mod listeners;
 mod listing;
 mod node;
+mod retainer;
 mod stats;
 mod store;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RouteInfo,
-    Rows, SettingInfo,
+    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RetainerInfo,
+    RouteInfo, Rows, SettingInfo,
 };
 pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
@@ -33,4 +34,4 @@ pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
-pub use shard::{Ban, BannedWho};
+pub use shard::{Ban, BannedWho, DelayedId, DelayedIdError};

@@ -10,7 +10,7 @@ use displaydoc::Display;
 use mqtt::ReasonCode;
 use reactor::{FilterTable, ShardThread};
 use ring::ShardId;
-use shard::command::{Reply, Request};
+use shard::command::{DelayedRequest, Reply, Request};
 use shard::{Ban, BannedWho};
 use thiserror::Error;
 
@@ -24,6 +24,7 @@ use crate::filters::{self, FilterSetupError};
 use crate::links::{LinkError, Links};
 use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
+use crate::retainer;
 use crate::stats::Stats;
 use crate::store::NodeStore;
 
@@ -34,7 +35,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const SYSDESCR: &str = "RingMQ MQTT Broker";
 
 /// Time a shard has for one command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is left of the time of a shutdown for the threads to end, after the shards have had theirs.
 const JOIN_TIME: Duration = Duration::from_millis(500);
@@ -208,6 +209,12 @@ impl Node {
                 self.links.ask_all(&Request::AclReload(acl), COMMAND_TIMEOUT)?;
                 ActionReply::Done
             }
+            Action::DelayedShow(id) => self.delayed(DelayedRequest::Show(id))?,
+            Action::DelayedDelete(id) => self.delayed(DelayedRequest::Delete(id))?,
+            Action::RetainerInfo => {
+                ActionReply::Retainer(retainer::info(&self.links, &self.settings)?)
+            }
+            Action::RetainerClean { filter } => retainer::clean(&self.links, &filter)?,
             Action::RouteShow { filter } => self.route(filter)?,
             Action::ClientShow { client_id } => {
                 self.at_home(client_id, |client_id| Request::ClientShow { client_id })?
@@ -341,6 +348,14 @@ impl Node {
         }))
     }
 
+    /// Asks every shard about one delayed message: its name does not tell which has it.
+    fn delayed(&self, request: DelayedRequest) -> Result<ActionReply, LinkError> {
+        let replies = self.links.ask_all(&Request::Delayed(request), COMMAND_TIMEOUT)?;
+        let mut answers = replies.into_iter().map(answer);
+        let found = answers.find(|reply| !matches!(reply, ActionReply::NotFound));
+        Ok(found.unwrap_or(ActionReply::NotFound))
+    }
+
     fn broker(&self) -> BrokerInfo {
         BrokerInfo {
             node: self.settings.node.name.clone(),
@@ -393,11 +408,15 @@ fn unix_s() -> u64 {
 fn answer(reply: Reply) -> ActionReply {
     match reply {
         Reply::Done | Reply::Published { .. } => ActionReply::Done,
-        Reply::NotFound | Reply::Client(None) | Reply::Session(None) => ActionReply::NotFound,
+        Reply::NotFound
+        | Reply::Client(None)
+        | Reply::Session(None)
+        | Reply::DelayedMessage(None) => ActionReply::NotFound,
+        Reply::DelayedMessage(Some(row)) => ActionReply::Delayed(row),
         Reply::Refused(reason) => ActionReply::Refused(reason),
         Reply::Client(Some(row)) => ActionReply::Client(row),
         Reply::Session(Some(row)) => ActionReply::Session(row),
-        other => unreachable!("no command for one client is answered {other:?}"),
+        other => unreachable!("no command for one thing is answered {other:?}"),
     }
 }
 

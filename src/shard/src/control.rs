@@ -84,6 +84,8 @@ impl Shard {
             Request::Publish { topic, payload, qos, retain, sys } => {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
+            Request::Delayed(request) => self.perform_delayed(request),
+            Request::Retainer(request) => self.perform_retainer(request),
             Request::AclReload(acl) => self.acl_reload(acl),
             Request::BannedReplace(banned) => {
                 self.banned = banned;

@@ -10,7 +10,7 @@ use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 
 use crate::listeners::ListenerClients;
-use crate::storage::{StoreReply, StoreRequest};
+use crate::storage::{StoreOp, StoreReply, StoreRequest};
 use crate::{
     ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup, StoreLink, StoreMode,
 };
@@ -40,12 +40,14 @@ impl Desk {
         (desk, requested, answers)
     }
 
-    fn with_store(set: &[(&str, &str)], store: Option<StoreLink>) -> Desk {
+    /// With these settings and a store, which the test plays.
+    pub fn with_store(set: &[(&str, &str)], store: Option<StoreLink>) -> Desk {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let request = LoadRequest { set: set.collect(), ..LoadRequest::default() };
         let settings = Arc::new(Settings::load(&request).expect("settings").0);
         let listeners: Arc<[ListenerClients]> =
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
+        let places = Arc::new(crate::DelayedPlaces::new(settings.delayed.max_messages));
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
         let shard = Shard::new(ShardSetup {
@@ -56,6 +58,7 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
+            delayed: places,
             store,
             replies: bounded(64).0,
             seed: 7,
@@ -138,4 +141,25 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Vec<u8> {
     bytes.extend_from_slice(topic.as_bytes());
     bytes.extend_from_slice(payload.as_bytes());
     bytes
+}
+
+/// A desk of which the test plays the store.
+pub(crate) fn stored(set: &[(&str, &str)]) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
+    let (requests, batches) = bounded(64);
+    let (replies, answers) = bounded(64);
+    let link = StoreLink { requests, replies: answers, mode: StoreMode::Always };
+    (Desk::with_store(set, Some(link)), batches, replies)
+}
+
+/// The changes handed over, which are committed then.
+pub(crate) fn changes(
+    batches: &Receiver<StoreRequest>,
+    replies: &Sender<StoreReply>,
+) -> Vec<StoreOp> {
+    let mut ops = Vec::new();
+    for request in batches.try_iter() {
+        ops.extend(request.batch.ops);
+        replies.send(StoreReply::Committed { sequence: request.batch.sequence }).unwrap();
+    }
+    ops
 }

@@ -293,7 +293,7 @@ impl Shard {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
             let owner = self.clients.sessions.session(id.0).expect("looked at above");
             let slot = slot(owner.client_id.as_bytes());
-            self.keep_until_kept(slot, message, routed.remote);
+            self.keep_until_kept(slot, 0, message, routed.remote);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::shard::Shard;
 
 /// Deliveries after which a tick handles no second packet of a connection: one that is sent to very many subscriptions may
 /// not keep the others waiting for longer than that and one more packet of each.
-const WORK_MAX: usize = 8192;
+pub(crate) const WORK_MAX: usize = 8192;
 
 /// Whether a packet was handled, or has to wait where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

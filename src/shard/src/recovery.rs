@@ -8,7 +8,7 @@
 
 use mqtt::{ParsedFilter, SubscribeOptions};
 use ring::{ShardId, ShardSet};
-use router::{SessionId, SubOptions};
+use router::{SessionId, SubOptions, slot};
 use session::{Session, Subscription, Will};
 
 use crate::clients::Dispatch;
@@ -96,7 +96,7 @@ impl Shard {
         match reply {
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
             StoreReply::Retained(found) => found.into_iter().for_each(|r| self.restore_retained(r)),
-            StoreReply::Delayed(found) => self.restore_delayed(found),
+            StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
                 if let Some(journal) = &mut self.clients.journal {
                     journal.numbers_from(numbers_from);
@@ -182,15 +182,22 @@ impl Shard {
 
     fn restore_retained(&mut self, found: StoredRetained) {
         match found {
-            StoredRetained::Message(message) => self.retain_found(&message),
+            StoredRetained::Message(message) => self.retain_found(message),
             StoredRetained::Topic { .. } => {
                 unreachable!("only a store that was asked to keeps messages to itself")
             }
         }
     }
 
-    fn restore_delayed(&mut self, found: Vec<StoredDelayed>) {
-        self.recovery.again.extend(found.into_iter().filter(|one| one.due_unix_ms == 0));
+    fn restore_all_delayed(&mut self, found: Vec<StoredDelayed>) {
+        for one in found {
+            // A delayed message that is in another slot than its topic's was on its way to the shard of its topic.
+            if one.due_unix_ms == 0 || one.slot != slot(one.message.topic().as_bytes()) {
+                self.recovery.again.push(one);
+            } else {
+                self.restore_delayed(one.due_unix_ms, one.number, one.message);
+            }
+        }
     }
 
     /// Another shard has announced the routes of what it found.
@@ -239,13 +246,17 @@ impl Shard {
         let mut publication = one.message.publication();
         publication.origin = None;
         let mut dispatch = Dispatch::new(publication, Some(&one.message));
-        let routed = self.route(&mut dispatch);
-        if routed.remote.is_empty() {
+        if one.due_unix_ms == 0 {
+            self.route(&mut dispatch);
+        } else {
+            self.delay_again(one.due_unix_ms, &mut dispatch);
+        }
+        if dispatch.remote.is_empty() {
             if let Some(journal) = &mut self.clients.journal {
                 journal.remove_delayed(one.slot, one.number);
             }
         } else {
-            self.clients.barrier.forget_when_kept(one.slot, one.number, routed.remote);
+            self.clients.barrier.forget_when_kept(one.slot, one.number, dispatch.remote);
         }
     }
 }
@@ -286,7 +297,7 @@ mod tests {
             offline_since_unix_ms: Some(1_700_000_000_000),
             will: None,
         };
-        let slot = router::slot(client_id.as_bytes());
+        let slot = slot(client_id.as_bytes());
         let subscriptions = vec![StoredSubscription { filter: "a".into(), options: 1, id: 0 }];
         let session = StoredSession { slot, number };
         StoredSessionRow { session, head, subscriptions, has_messages }

@@ -11,7 +11,7 @@ use mqtt::DecodeLimits;
 use ring::ShardId;
 use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
 use session::acl::Acl;
-use session::{Message, MessageIds};
+use session::{DelayedMessages, Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -21,6 +21,7 @@ use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
 use crate::control::{Eviction, Shutdown};
+use crate::delayed::DelayedPlaces;
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -33,6 +34,7 @@ use crate::profile::Profiles;
 use crate::random::SplitMix64;
 use crate::recovery::Recovery;
 use crate::retained::Replays;
+use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
 use crate::stash::Stashes;
 use crate::storage::{StoreReply, StoreRequest};
@@ -59,6 +61,8 @@ pub struct ShardSetup {
     pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
+    /// How many delayed messages there may be and are, of all shards.
+    pub delayed: Arc<DelayedPlaces>,
     /// The store; `None` for a broker that keeps nothing.
     pub store: Option<StoreLink>,
     /// Where replies to commands go; never full, see `command`.
@@ -91,6 +95,9 @@ pub struct Shard {
     pub(crate) clients: Clients,
     pub(crate) router: Router,
     pub(crate) retained: RetainedIndex<Arc<Message>>,
+    pub(crate) delayed: DelayedMessages,
+    pub(crate) delayed_places: Arc<DelayedPlaces>,
+    pub(crate) rewrites: Rewrites,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
     pub(crate) banned: Arc<BannedList>,
@@ -158,6 +165,7 @@ impl Shard {
             acl,
             banned,
             listeners,
+            delayed,
             store,
             replies,
             seed,
@@ -210,6 +218,9 @@ impl Shard {
             clients,
             router: Router::new(id, shards, seed),
             retained: RetainedIndex::new(),
+            delayed: DelayedMessages::default(),
+            delayed_places: delayed,
+            rewrites: Rewrites::new(&settings.rewrite),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
             banned,
@@ -309,6 +320,7 @@ impl Shard {
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
+            self.next_delayed_ms(),
             self.durable_deadline_ms(),
             self.clients.barrier.has_current().then_some(now),
             self.shutdown_deadline_ms(),
