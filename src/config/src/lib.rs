@@ -41,11 +41,12 @@ pub use rate::Rate;
 pub use show::Entry;
 pub use table::{
     BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
-    MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
+    MqueueSettings, NodeSettings, OverloadSettings, ReactorSettings, RetainerSettings,
+    SessionSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
-    VerifyPeer,
+    AclNomatch, LogLevel, MemoryBudget, MqueueKind, PeerCertAs, Priorities, ServerMoved,
+    SharedStrategy, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -72,6 +73,8 @@ pub struct Settings {
     pub retainer: RetainerSettings,
     /// `flapping_detect.*`
     pub flapping: FlappingSettings,
+    /// `overload.*`
+    pub overload: OverloadSettings,
     /// `log.*`
     pub log: LogSettings,
     /// `reactor.*`
@@ -95,6 +98,7 @@ impl Default for Settings {
             broker: BrokerSettings::default(),
             retainer: RetainerSettings::default(),
             flapping: FlappingSettings::default(),
+            overload: OverloadSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
             mesh: MeshSettings::default(),

@@ -8,6 +8,7 @@ use mqtt::{QoS, ReasonCode};
 use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
 use shard::{Ban, BannedWho};
 
+use crate::alarms::Alarm;
 use crate::listing::Pages;
 
 /// What the command line, the API and the `$SYS` publisher ask of a node.
@@ -82,6 +83,8 @@ pub enum Action {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// What is wrong now and what was. Answer: [`ActionReply::Alarms`].
+    Alarms,
     /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
     Banned,
     /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
@@ -135,6 +138,8 @@ pub enum ActionReply {
     Broker(BrokerInfo),
     /// Named numbers in order of the name.
     Numbers(Vec<(&'static str, u64)>),
+    /// Alarms.
+    Alarms(AlarmList),
     /// Bans in force, by what they are about and its name.
     Bans(Vec<Ban>),
     /// The listeners.
@@ -168,6 +173,15 @@ pub struct BrokerInfo {
     pub unix_s: u64,
     /// Number of shards.
     pub shards: usize,
+}
+
+/// The alarms of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmList {
+    /// Those that are active, in the order they were raised.
+    pub active: Vec<Alarm>,
+    /// Those that are over, the last one first.
+    pub history: Vec<Alarm>,
 }
 
 /// A listener of the node.

@@ -6,19 +6,22 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
-use config::Settings;
+use config::{OverloadSettings, Settings};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use displaydoc::Display;
 use metrics::ShardMetrics;
 use nix::time::{ClockId, clock_gettime};
 use reactor::{
-    BoundListener, FURTHER_SHARE, Features, FilterTable, ListenerError, ProbeError, Reactor,
-    ReactorSettings, ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST, ShardThread, StartError,
-    WakeHandle,
+    AdmissionSettings, BoundListener, FURTHER_SHARE, Features, FilterTable, ListenerError,
+    ProbeError, Reactor, ReactorSettings, ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST,
+    ShardThread, StartError, WakeHandle,
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{
+    BannedList, Command, ListenerClients, MeshEndpoint, Now, OverloadBoard, Reply, Shard,
+    ShardSetup,
+};
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
@@ -83,6 +86,7 @@ pub(crate) struct Booted {
     pub threads: Vec<ShardThread>,
     pub filters: Arc<FilterTable>,
     pub banned: BannedStore,
+    pub overload: Arc<OverloadBoard>,
 }
 
 /// What all shards of a node have in common.
@@ -91,6 +95,7 @@ struct Common {
     acl: Arc<Acl>,
     banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
+    overload: Arc<OverloadBoard>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
     filters: Arc<FilterTable>,
@@ -128,6 +133,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         acl,
         banned: banned.snapshot(),
         listener_clients: clients.collect(),
+        overload: Arc::new(OverloadBoard::new(shards)),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
@@ -159,6 +165,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         threads,
         filters,
         banned,
+        overload: common.overload,
     })
 }
 
@@ -180,6 +187,7 @@ impl Common {
             acl: Arc::clone(&self.acl),
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
+            overload: Arc::clone(&self.overload),
             replies: self.replies.clone(),
             seed: self.seed,
             now: self.now,
@@ -283,7 +291,18 @@ fn reactor_settings(settings: &Settings, shards: usize, locked: Option<u64>) -> 
         tick_bytes_max: u32::try_from(settings.conn.tick_bytes_max).unwrap_or(u32::MAX),
         spin_us: settings.reactor.spin_us,
         multishot_accept: settings.reactor.multishot_accept,
+        admission: admission(&settings.overload),
         ..ReactorSettings::default()
+    }
+}
+
+fn admission(overload: &OverloadSettings) -> AdmissionSettings {
+    AdmissionSettings {
+        budget: if overload.enable { overload.accept_budget } else { 0 },
+        queue_max: overload.accept_queue,
+        deadline_ms: overload.accept_deadline_ms,
+        prefix_ipv4: overload.prefix_ipv4,
+        prefix_ipv6: overload.prefix_ipv6,
     }
 }
 

@@ -102,7 +102,7 @@ impl Core for ShardCore {
     }
 
     fn tick_took(&mut self, busy_us: u64) {
-        self.0.tick_histogram().record_us(busy_us);
+        self.0.tick_took(busy_us);
     }
 
     fn has_background_work(&self) -> bool {

@@ -5,6 +5,7 @@
 //! ([`Core`]) with what happened and does what its effects ask for. It knows nothing of MQTT.
 
 mod accept;
+mod admission;
 mod buffers;
 mod clock;
 mod closing;
@@ -28,6 +29,7 @@ mod thread;
 mod timer;
 mod wake;
 
+pub use admission::AdmissionSettings;
 pub use connect::Connect;
 pub use core::Core;
 pub use counters::{ReactorCounter, ReactorCounters};

@@ -9,13 +9,14 @@ use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 
 use crate::listeners::ListenerClients;
-use crate::{ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup};
+use crate::{ConnectionId, Effect, ListenerId, Now, Outgoing, OverloadBoard, Shard, ShardSetup};
 
 /// One shard, a clock, and what came out of it.
 pub(crate) struct Desk {
     pub shard: Shard,
     pub now: Now,
     pub effects: Vec<Effect>,
+    pub board: Arc<OverloadBoard>,
     next: u32,
 }
 
@@ -29,6 +30,7 @@ impl Desk {
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
+        let board = Arc::new(OverloadBoard::new(1));
         let shard = Shard::new(ShardSetup {
             id: ShardId::new(0),
             settings,
@@ -37,11 +39,12 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
+            overload: Arc::clone(&board),
             replies: crossbeam_channel::bounded(64).0,
             seed: 7,
             now,
         });
-        Desk { shard, now, effects: Vec::new(), next: 0 }
+        Desk { shard, now, effects: Vec::new(), board, next: 0 }
     }
 
     /// Accepts a connection.

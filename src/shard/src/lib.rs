@@ -32,6 +32,7 @@ mod mesh;
 mod mount;
 mod names;
 mod outbox;
+mod overload;
 mod packets;
 mod profile;
 mod publish;
@@ -54,4 +55,5 @@ pub use effect::{
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
 pub use names::PeerNames;
+pub use overload::{Causes, OverloadBoard, Watermark};
 pub use shard::{Shard, ShardSetup};

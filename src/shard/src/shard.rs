@@ -27,6 +27,7 @@ use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::names::ConnectNames;
 use crate::outbox::Outboxes;
+use crate::overload::{Guard, OverloadBoard};
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
 use crate::retained::Replays;
@@ -55,6 +56,8 @@ pub struct ShardSetup {
     pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
+    /// What shards and control plane tell each other of overload.
+    pub overload: Arc<OverloadBoard>,
     /// Where replies to commands go; never full, see `command`.
     pub replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Seeds the hashes of the process and what is random in this shard. The same for all shards of a node.
@@ -109,6 +112,8 @@ pub struct Shard {
     pub(crate) evictions: Vec<Eviction>,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) tick_histogram: metrics::Histogram,
+    pub(crate) guard: Guard,
+    pub(crate) overload_board: Arc<OverloadBoard>,
     /// Used again from message to message.
     pub(crate) scratch: Scratch,
 }
@@ -130,8 +135,19 @@ impl Shard {
     /// A shard without clients.
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
-        let ShardSetup { id, settings, mesh, metrics, acl, banned, listeners, replies, seed, now } =
-            setup;
+        let ShardSetup {
+            id,
+            settings,
+            mesh,
+            metrics,
+            acl,
+            banned,
+            listeners,
+            overload,
+            replies,
+            seed,
+            now,
+        } = setup;
         let settings = Rc::new(Settings::clone(&settings));
         let shards = mesh.shards();
         let limits = DecodeLimits {
@@ -157,6 +173,7 @@ impl Shard {
             effects: Vec::new(),
             message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
             work: 0,
+            qos0_bytes_max: settings.conn.pending_bytes_max,
         };
         Self {
             id,
@@ -192,6 +209,8 @@ impl Shard {
             evictions: Vec::new(),
             shutdown: None,
             tick_histogram: metrics::Histogram::new(),
+            guard: Guard::new(&settings.overload, now.mono_ms),
+            overload_board: overload,
             scratch: Scratch::default(),
             settings,
         }
@@ -207,6 +226,7 @@ impl Shard {
     pub fn begin_tick(&mut self, now: Now) {
         self.clients.now = now;
         self.clients.work = 0;
+        self.watch_overload();
         std::mem::swap(&mut self.deferred, &mut self.deferred_before);
     }
 
@@ -261,6 +281,7 @@ impl Shard {
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
+            self.guard.next_look_ms(),
             self.shutdown_deadline_ms(),
         ]
         .into_iter()
@@ -291,11 +312,6 @@ impl Shard {
     #[must_use]
     pub fn waker(&self) -> ring::Waker {
         self.mesh.endpoint.waker()
-    }
-
-    /// How long ticks take, recorded by the reactor.
-    pub fn tick_histogram(&mut self) -> &mut metrics::Histogram {
-        &mut self.tick_histogram
     }
 
     /// The counters of this shard.

@@ -49,6 +49,9 @@ impl Shard {
         if self.shutdown.is_some() {
             return Err("shutting_down");
         }
+        if self.guard.refusal().is_some() {
+            return Err("overloaded"); // SEED-LSN-24
+        }
         if !self.profiles.of(listener).options.access.allows(peer.ip()) {
             return Err("access_denied"); // SEED-LSN-08
         }

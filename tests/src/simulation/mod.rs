@@ -25,7 +25,7 @@ use random::Random;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 use shard::command::{Reply, Request, SessionKind};
-use shard::{Command, ListenerClients, Now, Shard, ShardSetup};
+use shard::{Command, ListenerClients, Now, OverloadBoard, Shard, ShardSetup};
 
 use crate::packet::Version;
 
@@ -114,6 +114,7 @@ impl World {
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let acl =
             Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
+        let overload = Arc::new(OverloadBoard::new(shards));
         let mut stations = Vec::new();
         let (mut replies, mut all_metrics) = (Vec::new(), Vec::new());
         for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
@@ -127,6 +128,7 @@ impl World {
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
+                overload: overload.clone(),
                 replies: sender,
                 seed,
                 now: Now { mono_ms: 0, unix_ms: 1_700_000_000_000 },
