@@ -45,6 +45,7 @@ mod stash;
 mod subscribe;
 mod timers;
 mod transport;
+mod turns;
 mod wheel;
 
 pub use banned::{Ban, BannedList, BannedWho};

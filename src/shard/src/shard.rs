@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::banned::{BannedList, Flapping};
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
-use crate::connection::{Connections, pause};
+use crate::connection::Connections;
 use crate::control::{Eviction, Shutdown};
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -34,6 +34,7 @@ use crate::retained::Replays;
 use crate::sessions::Sessions;
 use crate::stash::Stashes;
 use crate::subscribe::PendingSubacks;
+use crate::turns::Turns;
 use crate::wheel::Wheel;
 
 /// While a batch waits for room in a full ring the shard looks again after this time.
@@ -98,9 +99,8 @@ pub struct Shard {
     pub(crate) keepers: Keepers,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
-    /// Connections that go on in the next tick, since this one has had its share of work; and those of the tick before.
-    pub(crate) deferred: Vec<ConnectionId>,
-    pub(crate) deferred_before: Vec<ConnectionId>,
+    /// Connections that have more work than ticks have time for.
+    pub(crate) turns: Turns,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
     /// Clients that rest for their rate: until when, and the connection.
@@ -200,8 +200,7 @@ impl Shard {
             replays: Replays::default(),
             keepers: Keepers::new(shards),
             mesh_paused: Vec::new(),
-            deferred: Vec::new(),
-            deferred_before: Vec::new(),
+            turns: Turns::new(),
             resumable: Vec::new(),
             rests: BTreeSet::new(),
             inbox_left: false,
@@ -227,17 +226,16 @@ impl Shard {
         self.clients.now = now;
         self.clients.work = 0;
         self.watch_overload();
-        std::mem::swap(&mut self.deferred, &mut self.deferred_before);
     }
 
     /// Pushes the batches of this tick to the other shards, and goes on with connections that can go on.
     pub fn finish_tick(&mut self) {
         self.announce_routes();
         self.mesh.push_all();
-        for id in std::mem::take(&mut self.deferred_before) {
-            self.resume(id, pause::WORK);
-        }
         self.resume_paused();
+        if !self.turns.is_empty() {
+            self.run_turns();
+        }
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
         self.mesh.push_all();
@@ -293,7 +291,7 @@ impl Shard {
     pub fn prepare_park(&mut self) -> bool {
         !self.inbox_left
             && self.resumable.is_empty()
-            && self.deferred.is_empty()
+            && self.turns.is_empty()
             && self.clients.effects.is_empty()
             && self.mesh.endpoint.prepare_park()
     }

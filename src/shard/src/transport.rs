@@ -347,7 +347,7 @@ impl Shard {
         }
     }
 
-    fn handle_stash(&mut self, id: ConnectionId) {
+    pub(crate) fn handle_stash(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         connection.paused &= !pause::RESUMING;
         if connection.paused & pause::HOLDS_STASH != 0 {
