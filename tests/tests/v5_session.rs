@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringmq_tests::packet::{disconnect_v5, find};
-use ringmq_tests::{Broker, Client, Connect, Property, V5, V311, id, shared, topic};
+use ringmq_tests::{Broker, Client, Connect, Property, V5, V311, id, shared, topic, wait_until};
 
 fn connect(expiry_s: u32) -> Connect {
     Connect::new(V5, &id()).clean(false).property(Property::SessionExpiry(expiry_s))
