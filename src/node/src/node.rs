@@ -430,7 +430,9 @@ fn keep(links: &Links, watch: &mut Watch, replies: &Receiver<(u64, Reply)>) {
         }
         let now = Instant::now();
         if now >= look_at {
-            watch.look();
+            if watch.look() {
+                links.wake_all();
+            }
             look_at = now + KEEPER_INTERVAL;
         }
     }

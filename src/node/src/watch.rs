@@ -44,13 +44,16 @@ impl Watch {
         Self { settings, board, alarms, stats, shards, memory }
     }
 
-    pub fn look(&mut self) {
+    /// Looks; whether the shards are to be woken, as there is too much memory: an idle one may have some to give back.
+    pub fn look(&mut self) -> bool {
         self.stats.look();
+        let mut wakes = false;
         if let Some(mark) = &mut self.memory
             && let Some(bytes) = memory_used()
         {
             let is_high = mark.look(bytes);
             self.board.set_memory(is_high);
+            wakes = is_high;
             let found = || {
                 format!(
                     "the process has {} MB of memory, overload.memory_high_watermark is {} MB",
@@ -81,6 +84,7 @@ impl Watch {
             )
         });
         self.alarms.set(&QUEUE_HIGH_WATERMARK, full);
+        wakes
     }
 
     /// Names the shards that have too much of something.
@@ -153,7 +157,7 @@ mod tests {
         metrics[1].set(Gauge::QueueAlarms, 3);
         let stats = Arc::new(Stats::new(metrics.clone(), vec![]));
         let mut watch = Watch::new(Arc::new(settings), board.clone(), alarms.clone(), stats, 2);
-        watch.look();
+        assert!(watch.look());
         let active: Vec<_> = alarms.active().iter().map(|alarm| alarm.kind.id).collect();
         assert_eq!(active, ["overload_memory", "queue_high_watermark"]);
         assert_eq!(
@@ -162,7 +166,7 @@ mod tests {
         );
         watch.memory = Some(Watermark::new(u64::MAX, u64::MAX));
         metrics[1].set(Gauge::QueueAlarms, 0);
-        watch.look();
+        assert!(!watch.look());
         assert_eq!(alarms.active(), []);
     }
 }

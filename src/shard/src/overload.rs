@@ -11,6 +11,8 @@ use ring::ShardId;
 
 /// Time the figures are averaged over.
 const WINDOW_MS: u64 = 250;
+/// Time between two times that memory is given back.
+const GIVE_BACK_MS: u64 = 1000;
 /// Windows in a row that must be fine before the shard is.
 const CALM_WINDOWS: u32 = 4;
 /// Bytes that may wait for a client of an overloaded shard before `QoS` 0 to it is dropped: one that reads has less.
@@ -111,6 +113,8 @@ pub(crate) struct Guard {
     /// The squares of the lengths of its ticks, in microseconds.
     squares_us: u64,
     calm: u32,
+    /// When memory may be given back again; while there is too much.
+    gives_back_ms: u64,
 }
 
 impl Guard {
@@ -124,6 +128,7 @@ impl Guard {
             since_ms: now_ms,
             squares_us: 0,
             calm: 0,
+            gives_back_ms: 0,
         }
     }
 
@@ -172,6 +177,16 @@ impl Guard {
         self.causes.set(Causes::MEMORY, is_high && self.enabled);
     }
 
+    /// Whether it is time to give memory back that is free: now and then, while there is too much.
+    #[inline]
+    pub fn gives_back(&mut self, now_ms: u64) -> bool {
+        let is_time = self.causes.has(Causes::MEMORY) && now_ms >= self.gives_back_ms;
+        if is_time {
+            self.gives_back_ms = now_ms + GIVE_BACK_MS;
+        }
+        is_time
+    }
+
     /// What there is too much of.
     #[inline]
     pub const fn causes(&self) -> Causes {
@@ -205,6 +220,12 @@ impl crate::Shard {
     pub fn tick_took(&mut self, busy_us: u64) {
         self.tick_histogram.record_us(busy_us);
         self.guard.tick_took(busy_us);
+    }
+
+    /// Whether the shard's thread is to give back memory that is free, as the process has too much. Asked once a tick.
+    #[inline]
+    pub fn wants_memory_back(&mut self) -> bool {
+        self.guard.gives_back(self.clients.now.mono_ms)
     }
 
     /// At the begin of a tick.
@@ -306,7 +327,10 @@ mod tests {
         guard.look(1250, 10);
         guard.set_memory(true);
         assert_eq!(guard.refusal(), Some(ReasonCode::QuotaExceeded));
+        let asked = [1300, 1400, 2299, 2300].map(|now_ms| guard.gives_back(now_ms));
+        assert_eq!(asked, [true, false, false, true]);
         guard.set_memory(false);
+        assert!(!guard.gives_back(9999));
         assert_eq!(guard.refusal(), Some(ReasonCode::ServerBusy));
         let settings = OverloadSettings { enable: false, ..Default::default() };
         let mut off = Guard::new(&settings, 1000);
