@@ -74,6 +74,7 @@ impl Desk {
                 banned: Arc::default(),
                 listeners: listeners.clone(),
                 overload: overload.clone(),
+                store: None,
                 replies: crossbeam_channel::bounded(64).0,
                 seed: 7,
                 now,

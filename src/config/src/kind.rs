@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::types::Priorities;
+use crate::types::{Priorities, StoreSync};
 
 /// What a number kind stores for "no limit"; a field keeps the largest value of its type instead.
 pub(crate) const UNLIMITED: u64 = u64::MAX;
@@ -74,6 +74,8 @@ pub enum Kind {
     },
     /// `off` (0 ms), `on` (60 s), or a length of time in milliseconds.
     StatsInterval,
+    /// `always`, `never`, or a length of time in milliseconds; see [`StoreSync`](crate::StoreSync).
+    StoreSync,
     /// `0%` to `100%`.
     Percent,
     /// `off`, bytes, or a percentage of the memory there is.
@@ -139,6 +141,7 @@ impl Kind {
                 format!("a duration from {min} to {max}{infinity}")
             }
             Kind::StatsInterval => "on, off, or a duration from 1s to 1d".into(),
+            Kind::StoreSync => "always, never, or a duration from 1ms to 1h".into(),
             Kind::Percent => "a percentage from 0% to 100%".into(),
             Kind::MemoryBudget => {
                 "off, a size of 1MB or more, or a percentage of memory from 1% to 100%".into()
@@ -189,6 +192,7 @@ impl Kind {
                 show_duration(min.max(thirty).min(max), unit)
             }
             Kind::StatsInterval => "60s".into(),
+            Kind::StoreSync => "100ms".into(),
             Kind::Percent => "60%".into(),
             Kind::MemoryBudget => "80%".into(),
             Kind::Permille { min, .. } => show_permille(min),
@@ -236,6 +240,7 @@ impl Kind {
                 Some(false) => Some(0),
                 None => within(duration_us(text)? / 1000, 1_000, 86_400_000),
             },
+            Kind::StoreSync => within(duration_us(text)? / 1000, 1, 3_600_000),
             Kind::Percent => {
                 within(digits(text.strip_suffix('%').unwrap_or(text).trim_end())?, 0, 100)
             }
@@ -252,7 +257,7 @@ impl Kind {
             Kind::Bytes { .. } => show_bytes(n),
             Kind::Duration { unit, .. } => show_duration(n, unit),
             Kind::StatsInterval if n == 0 => "off".into(),
-            Kind::StatsInterval => show_duration(n, TimeUnit::Ms),
+            Kind::StatsInterval | Kind::StoreSync => show_duration(n, TimeUnit::Ms),
             Kind::Percent => format!("{n}%"),
             Kind::Permille { .. } => show_permille(n),
             _ => n.to_string(),
@@ -286,6 +291,23 @@ macro_rules! number_setting {
     )*};
 }
 number_setting!(u8, u16, u32, u64, usize);
+
+impl Setting for StoreSync {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        match text {
+            "always" => Some(StoreSync::Always),
+            "never" => Some(StoreSync::Never),
+            _ => kind.number(text).map(StoreSync::EveryMs),
+        }
+    }
+    fn show(&self, kind: &Kind) -> String {
+        match *self {
+            StoreSync::Always => "always".into(),
+            StoreSync::EveryMs(interval_ms) => kind.show_number(interval_ms),
+            StoreSync::Never => "never".into(),
+        }
+    }
+}
 
 impl Setting for bool {
     fn parse(text: &str, _: &Kind) -> Option<Self> {

@@ -42,11 +42,11 @@ pub use show::Entry;
 pub use table::{
     BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
     MqueueSettings, NodeSettings, OverloadSettings, ReactorSettings, RetainerSettings,
-    SessionSettings,
+    SessionSettings, StoreSettings,
 };
 pub use types::{
     AclNomatch, LogLevel, MemoryBudget, MqueueKind, PeerCertAs, Priorities, ServerMoved,
-    SharedStrategy, VerifyPeer,
+    SharedStrategy, StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -79,6 +79,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `reactor.*`
     pub reactor: ReactorSettings,
+    /// `store.*`
+    pub store: StoreSettings,
     /// `mesh.*`
     pub mesh: MeshSettings,
     /// Where the values that are no defaults came from, by canonical key.
@@ -101,6 +103,7 @@ impl Default for Settings {
             overload: OverloadSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
+            store: StoreSettings::default(),
             mesh: MeshSettings::default(),
             origins: BTreeMap::new(),
         }

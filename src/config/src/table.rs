@@ -8,6 +8,7 @@ use crate::kind::{Kind, Setting, TimeUnit};
 use crate::rate::Rate;
 use crate::types::{
     AclNomatch, LogLevel, MemoryBudget, MqueueKind, Priorities, ServerMoved, SharedStrategy,
+    StoreSync,
 };
 
 /// One key of a struct `T`.
@@ -95,6 +96,7 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Connections", CONN),
     ("Broker", BROKER),
     ("Retained messages", RETAINER),
+    ("Store on disk", STORE),
     ("Flapping clients", FLAPPING),
     ("Overload", OVERLOAD),
     ("Log", LOG),
@@ -368,6 +370,21 @@ section! {
     /// Life of a retained message without an expiry of its own. 0 means for ever.
     "retainer.expiry_interval" was ["module.retainer.expired_after", "retainer.expired_after"]
         => expiry_interval_s: u32, duration_s(U32_MAX - 1, false), "0s";
+}
+
+section! {
+    /// `store.*`: what is kept on disk.
+    StoreSettings, STORE: Settings, store;
+
+    /// Whether sessions that outlive their connection, their messages, and retained messages are kept in the folder store of
+    /// node.data_dir, and come back when the broker starts again. off keeps them in memory only.
+    "store.enable" => enable: bool, Kind::Bool, "on";
+
+    /// When what is written is on disk. always: before PUBACK, PUBREC, SUBACK and CONNACK, so that nothing acknowledged is lost
+    /// when the broker is killed or the power fails; acknowledgements wait for the disk, those of all clients together. A time:
+    /// at the latest after it, so that at most what happened in it is lost; what comes and goes within it is never written.
+    /// never: written each second and left to the kernel; a power failure may lose the last half minute.
+    "store.sync" => sync: StoreSync, Kind::StoreSync, "100ms";
 }
 
 section! {

@@ -222,3 +222,14 @@ impl fmt::Display for Priorities {
         Ok(())
     }
 }
+
+/// When the store's writes are on disk (DESIGN 6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreSync {
+    /// Before anything that depends on them is told to a client.
+    Always,
+    /// At the latest so many milliseconds later.
+    EveryMs(u64),
+    /// When the kernel sees fit.
+    Never,
+}

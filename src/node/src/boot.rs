@@ -22,6 +22,7 @@ use shard::{
     BannedList, Command, ListenerClients, MeshEndpoint, Now, OverloadBoard, Reply, Shard,
     ShardSetup,
 };
+use store::StoreError;
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
@@ -31,6 +32,7 @@ use crate::core::ShardCore;
 use crate::filters::{self, FilterSetupError};
 use crate::links::{COMMANDS_MAX, Doorbell, Links, replies_max};
 use crate::stats::Stats;
+use crate::store::{NodeStore, StoreStart};
 
 /// Completions of a tick may be many times the submissions: multishot operations make many.
 const COMPLETIONS_PER_SUBMISSION: u32 = 8;
@@ -69,6 +71,8 @@ pub enum NodeError {
     Listener(#[from] ListenerError),
     /// {0}
     Start(#[from] StartError),
+    /// {0}
+    Store(#[from] StoreError),
     /// cannot read the clock: {0}
     Clock(io::Error),
     /// cannot start a thread: {0}; raise the limit of processes (ulimit -u)
@@ -87,6 +91,7 @@ pub(crate) struct Booted {
     pub filters: Arc<FilterTable>,
     pub banned: BannedStore,
     pub overload: Arc<OverloadBoard>,
+    pub store: Option<NodeStore>,
 }
 
 /// What all shards of a node have in common.
@@ -99,6 +104,7 @@ struct Common {
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
     filters: Arc<FilterTable>,
+    store: Option<StoreStart>,
     reactor: ReactorSettings,
     features: Features,
     seed: u64,
@@ -137,6 +143,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
+        store: StoreStart::open(settings, shards)?,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
@@ -154,6 +161,8 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         threads.push(thread);
     }
     common.table.wait_up()?;
+    let wakes = threads.iter().map(|thread: &ShardThread| thread.wake.clone());
+    let store = common.store.map(|store| store.connect(wakes));
     let counters = threads.iter().map(|thread| Arc::clone(&thread.counters)).collect();
     Ok(Booted {
         probe_line: report.to_string(),
@@ -166,6 +175,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         filters,
         banned,
         overload: common.overload,
+        store,
     })
 }
 
@@ -188,6 +198,7 @@ impl Common {
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
             overload: Arc::clone(&self.overload),
+            store: self.store.as_ref().map(|store| store.link(id.index())),
             replies: self.replies.clone(),
             seed: self.seed,
             now: self.now,

@@ -18,6 +18,7 @@ mod listeners;
 mod listing;
 mod node;
 mod stats;
+mod store;
 mod watch;
 
 pub use acl::{AclFileError, load as load_acl};

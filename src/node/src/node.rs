@@ -27,6 +27,7 @@ use crate::links::{LinkError, Links};
 use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
 use crate::stats::Stats;
+use crate::store::NodeStore;
 use crate::watch::Watch;
 
 /// Version of the broker.
@@ -77,6 +78,7 @@ pub struct Node {
     connection_slots: u64,
     started: Instant,
     threads: Mutex<Vec<ShardThread>>,
+    store: Mutex<Option<Arc<NodeStore>>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -107,7 +109,12 @@ impl Node {
             banned,
             filters,
             overload,
+            store,
         } = booted;
+        let store = store.map(Arc::new);
+        if let Some(store) = &store {
+            store.watch().map_err(NodeError::Thread)?;
+        }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
         let alarms = Arc::new(Alarms::default());
         let keeper = Arc::clone(&links);
@@ -136,6 +143,7 @@ impl Node {
             connection_slots,
             started: Instant::now(),
             threads: Mutex::new(threads),
+            store: Mutex::new(store),
         })
     }
 
@@ -285,6 +293,10 @@ impl Node {
             thread::sleep(JOIN_POLL);
         }
         threads.drain(..).filter(ShardThread::is_finished).for_each(ShardThread::join);
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(store) = store.and_then(Arc::into_inner) {
+            store.close();
+        }
         left
     }
 

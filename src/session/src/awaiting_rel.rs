@@ -69,11 +69,15 @@ impl AwaitingRel {
         }
     }
 
-    /// Forgets the ids that have waited `timeout_ms`; how many.
-    pub fn expire(&mut self, timeout_ms: u64, now_ms: u64) -> usize {
-        let before = self.entries.len();
-        self.entries.retain(|&(_, since)| since.saturating_add(timeout_ms) > now_ms);
-        before - self.entries.len()
+    /// Forgets the ids that have waited `timeout_ms`, and gives them.
+    pub fn expire(&mut self, timeout_ms: u64, now_ms: u64) -> Vec<PacketId> {
+        let is_expired = |&(_, since): &(PacketId, u64)| since.saturating_add(timeout_ms) <= now_ms;
+        let expired = self.entries.iter().filter(|entry| is_expired(entry)).map(|&(id, _)| id);
+        let expired: Vec<PacketId> = expired.collect();
+        if !expired.is_empty() {
+            self.entries.retain(|entry| !is_expired(entry));
+        }
+        expired
     }
 
     /// When the oldest id was received.
@@ -109,9 +113,9 @@ mod tests {
         let mut awaiting = AwaitingRel::default();
         awaiting.receive(id(1), 0, 0);
         awaiting.receive(id(2), 0, 500);
-        assert_eq!(awaiting.expire(1000, 1000), 1);
+        assert_eq!(awaiting.expire(1000, 1000), [id(1)]);
         awaiting.restart(5000);
-        assert_eq!(awaiting.expire(1000, 5999), 0);
-        assert_eq!(awaiting.expire(1000, 6000), 1);
+        assert_eq!(awaiting.expire(1000, 5999), []);
+        assert_eq!(awaiting.expire(1000, 6000), [id(2)]);
     }
 }

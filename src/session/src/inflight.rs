@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use mqtt::PacketId;
 
 use crate::mqueue::Delivery;
+use crate::stored::StoredPlace;
 
 /// How many times its window the span of ids between the oldest and the newest unacknowledged message may be.
 const SPAN_FACTOR: usize = 8;
@@ -26,8 +27,8 @@ pub enum Awaiting {
     PubAck(Delivery),
     /// PUBREC of a `QoS` 2 message.
     PubRec(Delivery),
-    /// PUBCOMP; the message itself is no longer needed (MQTT-4.3.3-6).
-    PubComp,
+    /// PUBCOMP; the message itself is no longer needed (MQTT-4.3.3-6), only its place in the store.
+    PubComp(Option<StoredPlace>),
 }
 
 /// An entry of the window.
@@ -60,6 +61,32 @@ impl Inflight {
     #[must_use]
     pub fn new(first: PacketId) -> Self {
         Self { base: first, places: VecDeque::new(), occupied: 0 }
+    }
+
+    /// A window as it was, from its messages in any order; `sent_ms` is the time all of them get.
+    #[must_use]
+    pub fn restore(mut messages: Vec<(PacketId, Awaiting)>, sent_ms: u64) -> Self {
+        messages.sort_by_key(|(id, _)| *id);
+        messages.dedup_by_key(|(id, _)| *id);
+        // Ids are given in sequence and wrap; the oldest is the one behind the widest gap.
+        let gap = |n: usize| {
+            let id = usize::from(messages[n].0.get());
+            let before = &messages[(n + messages.len() - 1) % messages.len()].0;
+            (65_535 + id - usize::from(before.get()) - 1) % 65_535
+        };
+        let Some(oldest) = (0..messages.len()).max_by_key(|&n| gap(n)) else {
+            return Self::new(PacketId::new(1).expect("1 is not 0"));
+        };
+        messages.rotate_left(oldest);
+        let mut window = Self::new(messages[0].0);
+        for (id, awaiting) in messages {
+            while window.next_id() != id {
+                assert!(window.places.len() < SPAN_MAX, "a window spans fewer ids than there are");
+                window.places.push_back(None);
+            }
+            window.push(awaiting, sent_ms);
+        }
+        window
     }
 
     /// Messages in the window.
@@ -134,7 +161,7 @@ impl Inflight {
     pub fn into_deliveries(self) -> impl Iterator<Item = Delivery> {
         self.places.into_iter().flatten().filter_map(|entry| match entry.awaiting {
             Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery) => Some(delivery),
-            Awaiting::PubComp => None,
+            Awaiting::PubComp(_) => None,
         })
     }
 
@@ -155,8 +182,8 @@ mod tests {
     #[test]
     fn ids_wrap_and_skip_zero() {
         let mut window = Inflight::new(id(65_535));
-        assert_eq!(window.push(Awaiting::PubComp, 0), id(65_535));
-        assert_eq!(window.push(Awaiting::PubComp, 0), id(1));
+        assert_eq!(window.push(Awaiting::PubComp(None), 0), id(65_535));
+        assert_eq!(window.push(Awaiting::PubComp(None), 0), id(1));
         assert!(window.remove(id(1)).is_some());
         assert!(window.remove(id(1)).is_none());
         assert!(window.remove(id(65_535)).is_some());
@@ -168,7 +195,7 @@ mod tests {
     fn acknowledgements_in_any_order_leave_nothing() {
         let mut window = Inflight::new(id(1));
         for _ in 0..100 {
-            window.push(Awaiting::PubComp, 0);
+            window.push(Awaiting::PubComp(None), 0);
         }
         for n in (1..=100).rev() {
             assert!(window.remove(id(n)).is_some());
@@ -178,12 +205,27 @@ mod tests {
     }
 
     #[test]
+    fn a_restored_window_goes_on_behind_its_newest_id() {
+        let ids = [3, 65_534, 1, 65_530].map(id);
+        let messages = ids.map(|id| (id, Awaiting::PubComp(None))).into();
+        let mut window = Inflight::restore(messages, 7);
+        let order: Vec<u16> = window.iter_mut().map(|(id, _)| id.get()).collect();
+        assert_eq!(order, [65_530, 65_534, 1, 3]);
+        assert_eq!((window.len(), window.next_id()), (4, id(4)));
+        assert!(window.remove(id(65_530)).is_some());
+        assert!(window.get_mut(id(65_534)).is_some_and(|entry| entry.sent_ms == 7));
+        assert_eq!(Inflight::restore(Vec::new(), 0).next_id(), id(1));
+        let one = Inflight::restore(vec![(id(9), Awaiting::PubComp(None))], 0);
+        assert_eq!((one.len(), one.next_id()), (1, id(10)));
+    }
+
+    #[test]
     fn the_span_is_bounded_when_the_oldest_is_never_acknowledged() {
         let mut window = Inflight::new(id(1));
-        window.push(Awaiting::PubComp, 0);
+        window.push(Awaiting::PubComp(None), 0);
         let mut sent = 1;
         while window.has_room(2) {
-            let newest = window.push(Awaiting::PubComp, 0);
+            let newest = window.push(Awaiting::PubComp(None), 0);
             window.remove(newest);
             sent += 1;
         }
@@ -195,7 +237,7 @@ mod tests {
     fn an_unlimited_window_never_gives_an_id_twice() {
         let mut window = Inflight::new(id(9));
         while window.has_room(0) {
-            window.push(Awaiting::PubComp, 0);
+            window.push(Awaiting::PubComp(None), 0);
         }
         assert_eq!(window.len(), SPAN_MAX);
     }

@@ -8,6 +8,7 @@ use mqtt::QoS;
 use router::FilterId;
 
 use crate::message::Message;
+use crate::stored::{Settled, StoredPlace};
 
 /// A message on its way to one session, with what the subscription made of it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,20 @@ pub struct Delivery {
     pub subscription_ids: Option<Box<[u32]>>,
     /// The shared filter it came by, if any: another member may get it when this session ends.
     pub shared: Option<FilterId>,
+    /// Where it stands in the store, if its session is kept there.
+    pub place: Option<StoredPlace>,
+}
+
+impl Delivery {
+    /// What the store is to be told when its session is done with it.
+    #[must_use]
+    pub fn settled(&self) -> Option<Settled> {
+        let settled = |place: StoredPlace| Settled {
+            place,
+            message: place.is_shared().then_some(self.message.id),
+        };
+        self.place.map(settled)
+    }
 }
 
 /// Limits of a queue, from the settings.
@@ -38,8 +53,13 @@ pub struct MqueueLimits {
 pub enum Pushed {
     /// The message is in the queue.
     Queued,
-    /// The message is in the queue and an older one, of this `QoS`, is lost for it.
-    Displaced(QoS),
+    /// The message is in the queue and an older one is lost for it.
+    Displaced {
+        /// The `QoS` of the older one.
+        qos: QoS,
+        /// Its copy in the store.
+        stored: Option<Settled>,
+    },
     /// The message was not taken: `QoS` 0 and the queue does not store it.
     Refused,
 }
@@ -93,7 +113,10 @@ impl Mqueue {
         } else {
             self.urgent.get_or_insert_default().entry(priority).or_default().push_back(delivery);
         }
-        displaced.map_or(Pushed::Queued, Pushed::Displaced)
+        match displaced {
+            Some(gone) => Pushed::Displaced { qos: gone.qos, stored: gone.settled() },
+            None => Pushed::Queued,
+        }
     }
 
     /// Takes the next message.
@@ -124,12 +147,13 @@ impl Mqueue {
         delivery
     }
 
-    fn displace(&mut self) -> Option<QoS> {
+    /// Takes out what a full queue loses first: the oldest of `QoS` 0, else the oldest of the lowest priority.
+    pub(crate) fn displace(&mut self) -> Option<Delivery> {
         let gone = if self.qos0 > 0 { self.remove_first_qos0() } else { None };
         let gone = gone.or_else(|| self.normal.pop_front()).or_else(|| self.pop_lowest_urgent())?;
         self.len -= 1;
         self.qos0 -= usize::from(gone.qos == QoS::AtMostOnce);
-        Some(gone.qos)
+        Some(gone)
     }
 
     fn remove_first_qos0(&mut self) -> Option<Delivery> {
@@ -177,7 +201,7 @@ mod tests {
             origin: None,
         };
         let message = Message::new(MessageId(0), &publication);
-        Delivery { message, qos, retain: false, subscription_ids: None, shared: None }
+        Delivery { message, qos, retain: false, subscription_ids: None, shared: None, place: None }
     }
 
     fn drain(queue: &mut Mqueue) -> Vec<String> {
@@ -193,9 +217,9 @@ mod tests {
         assert_eq!(queue.push(delivery("2", QoS::AtMostOnce), 0, LIMITS), Pushed::Queued);
         assert_eq!(queue.push(delivery("3", QoS::AtLeastOnce), 0, LIMITS), Pushed::Queued);
         let fourth = queue.push(delivery("4", QoS::ExactlyOnce), 0, LIMITS);
-        assert_eq!(fourth, Pushed::Displaced(QoS::AtMostOnce));
+        assert_eq!(fourth, Pushed::Displaced { qos: QoS::AtMostOnce, stored: None });
         let fifth = queue.push(delivery("5", QoS::AtLeastOnce), 0, LIMITS);
-        assert_eq!(fifth, Pushed::Displaced(QoS::AtLeastOnce));
+        assert_eq!(fifth, Pushed::Displaced { qos: QoS::AtLeastOnce, stored: None });
         assert_eq!(queue.len(), 3);
         assert_eq!(drain(&mut queue), ["3", "4", "5"]);
     }

@@ -6,8 +6,9 @@
 use mqtt::{PacketId, QoS};
 
 use crate::awaiting_rel::{AwaitingRel, Received};
-use crate::inflight::{Awaiting, Inflight};
+use crate::inflight::{Awaiting, Entry, Inflight};
 use crate::mqueue::{Delivery, Mqueue, MqueueLimits, Pushed};
+use crate::stored::Settled;
 use crate::subscriptions::Subscriptions;
 use crate::will::Will;
 
@@ -25,9 +26,14 @@ struct Flow {
 const UNSENT: u64 = u64::MAX;
 
 impl Flow {
-    fn remove(&mut self, id: PacketId) {
-        let gone = self.inflight.remove(id);
-        self.unsent -= usize::from(gone.is_some_and(|entry| entry.sent_ms == UNSENT));
+    /// Takes a message out of the window; its copy in the store.
+    fn remove(&mut self, id: PacketId) -> Option<Settled> {
+        let gone = self.inflight.remove(id)?;
+        self.unsent -= usize::from(gone.sent_ms == UNSENT);
+        match gone.awaiting {
+            Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery) => delivery.settled(),
+            Awaiting::PubComp(place) => place.map(|place| Settled { place, message: None }),
+        }
     }
 }
 
@@ -55,6 +61,10 @@ pub struct Session {
     /// Messages that went through its queue.
     pub enqueued: u32,
     next_packet_id: PacketId,
+    /// Its number and slot in the store, 0 if it is not kept there; the shard knows how to read it.
+    pub stored: u64,
+    /// Its messages under way are in the store only.
+    pub is_unloaded: bool,
     /// Whether the client asked for a fresh session when it was made.
     pub clean_start: bool,
 }
@@ -62,8 +72,8 @@ pub struct Session {
 /// What became of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// It was awaited; `QoS` of the message.
-    Awaited,
+    /// It was awaited; the copy of the message in the store, if something about it has changed.
+    Awaited(Option<Settled>),
     /// No message with this id waits for it: counted as missed (SEED-MET-04).
     Missed,
 }
@@ -83,6 +93,8 @@ impl Session {
             delivered: 0,
             enqueued: 0,
             next_packet_id: PacketId::new(1).expect("1 is not 0"),
+            stored: 0,
+            is_unloaded: false,
             clean_start,
         }
     }
@@ -130,7 +142,7 @@ impl Session {
         let comp = flow
             .inflight
             .iter_mut()
-            .filter(|(_, entry)| matches!(entry.awaiting, Awaiting::PubComp))
+            .filter(|(_, entry)| matches!(entry.awaiting, Awaiting::PubComp(_)))
             .count();
         (all - comp, comp)
     }
@@ -164,7 +176,7 @@ impl Session {
         let pushed = self.flow().mqueue.push(delivery, priority, limits);
         match pushed {
             Pushed::Queued => self.enqueued = self.enqueued.wrapping_add(1),
-            Pushed::Displaced(_) => {
+            Pushed::Displaced { .. } => {
                 self.enqueued = self.enqueued.wrapping_add(1);
                 self.dropped = self.dropped.saturating_add(1);
             }
@@ -188,8 +200,7 @@ impl Session {
         let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
         match flow.inflight.get_mut(id) {
             Some(entry) if matches!(entry.awaiting, Awaiting::PubAck(_)) => {
-                flow.remove(id);
-                Acknowledged::Awaited
+                Acknowledged::Awaited(flow.remove(id))
             }
             _ => Acknowledged::Missed,
         }
@@ -200,17 +211,18 @@ impl Session {
     pub fn pubrec(&mut self, id: PacketId, success: bool, now_ms: u64) -> Acknowledged {
         let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
         match flow.inflight.get_mut(id) {
-            Some(entry) if matches!(entry.awaiting, Awaiting::PubRec(_)) => {
-                if success {
-                    flow.unsent -= usize::from(entry.sent_ms == UNSENT);
-                    entry.awaiting = Awaiting::PubComp;
-                    entry.sent_ms = now_ms;
-                } else {
-                    flow.remove(id);
-                }
-                Acknowledged::Awaited
+            Some(Entry { awaiting: Awaiting::PubRec(delivery), .. }) if success => {
+                let settled = delivery.settled();
+                let released = Awaiting::PubComp(delivery.place);
+                let entry = flow.inflight.get_mut(id).expect("it was just found");
+                flow.unsent -= usize::from(entry.sent_ms == UNSENT);
+                *entry = Entry { awaiting: released, sent_ms: now_ms };
+                Acknowledged::Awaited(settled)
             }
-            Some(entry) if matches!(entry.awaiting, Awaiting::PubComp) => Acknowledged::Awaited,
+            Some(Entry { awaiting: Awaiting::PubRec(_), .. }) => {
+                Acknowledged::Awaited(flow.remove(id))
+            }
+            Some(Entry { awaiting: Awaiting::PubComp(_), .. }) => Acknowledged::Awaited(None),
             _ => Acknowledged::Missed,
         }
     }
@@ -219,9 +231,8 @@ impl Session {
     pub fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
         let Some(flow) = self.flow.as_mut() else { return Acknowledged::Missed };
         match flow.inflight.get_mut(id) {
-            Some(entry) if matches!(entry.awaiting, Awaiting::PubComp) => {
-                flow.remove(id);
-                Acknowledged::Awaited
+            Some(Entry { awaiting: Awaiting::PubComp(_), .. }) => {
+                Acknowledged::Awaited(flow.remove(id))
             }
             _ => Acknowledged::Missed,
         }
@@ -243,9 +254,9 @@ impl Session {
         self.flow.as_mut().is_some_and(|flow| flow.awaiting_rel.release(id))
     }
 
-    /// Forgets received `QoS` 2 ids whose PUBREL is overdue; how many.
-    pub fn expire_awaiting_rel(&mut self, timeout_ms: u64, now_ms: u64) -> usize {
-        self.flow.as_mut().map_or(0, |flow| flow.awaiting_rel.expire(timeout_ms, now_ms))
+    /// Forgets received `QoS` 2 ids whose PUBREL is overdue, and gives them.
+    pub fn expire_awaiting_rel(&mut self, timeout_ms: u64, now_ms: u64) -> Vec<PacketId> {
+        self.flow.as_mut().map_or_else(Vec::new, |f| f.awaiting_rel.expire(timeout_ms, now_ms))
     }
 
     /// A client is back: the clocks of what it owes start again.
@@ -289,12 +300,10 @@ impl Session {
         })
     }
 
-    /// Gives up a message of the window that its client cannot take.
-    pub fn give_up(&mut self, id: PacketId) {
-        if let Some(flow) = self.flow.as_mut() {
-            flow.remove(id);
-        }
+    /// Gives up a message of the window that its client cannot take; its copy in the store.
+    pub fn give_up(&mut self, id: PacketId) -> Option<Settled> {
         self.dropped = self.dropped.saturating_add(1);
+        self.flow.as_mut()?.remove(id)
     }
 
     /// What was last sent at or before `before_ms`, marked as sent now.
@@ -337,6 +346,38 @@ impl Session {
                 self.flow = None;
             }
         }
+    }
+
+    /// Takes in what the store has of it: the window by packet ids, the queue in order, received ids. Nothing is under way yet.
+    pub fn restore(
+        &mut self,
+        window: Vec<(PacketId, Awaiting)>,
+        queue: Vec<(Delivery, u8)>,
+        received: &[PacketId],
+        now_ms: u64,
+    ) {
+        assert!(self.flow.is_none(), "messages are loaded before any is under way");
+        self.is_unloaded = false;
+        if window.is_empty() && queue.is_empty() && received.is_empty() {
+            return;
+        }
+        self.flow().inflight = Inflight::restore(window, UNSENT);
+        let flow = self.flow();
+        flow.unsent = flow.inflight.len();
+        let limits = MqueueLimits { length_max: 0, store_qos0: true };
+        for (delivery, priority) in queue {
+            flow.mqueue.push(delivery, priority, limits);
+        }
+        for &id in received {
+            flow.awaiting_rel.receive(id, 0, now_ms);
+        }
+    }
+
+    /// Takes the oldest queued message out while there are more than `length_max`, in the order a full queue loses them.
+    pub fn displace_over(&mut self, length_max: usize) -> Option<Delivery> {
+        let flow = self.flow.as_mut().filter(|flow| flow.mqueue.len() > length_max)?;
+        self.dropped = self.dropped.saturating_add(1);
+        flow.mqueue.displace()
     }
 
     /// Ends the messages under way.

@@ -18,7 +18,14 @@ fn message() -> Arc<Message> {
 }
 
 fn delivery(qos: QoS) -> Delivery {
-    Delivery { message: message(), qos, retain: false, subscription_ids: None, shared: None }
+    Delivery {
+        message: message(),
+        qos,
+        retain: false,
+        subscription_ids: None,
+        shared: None,
+        place: None,
+    }
 }
 
 const LIMITS: MqueueLimits = MqueueLimits { length_max: 10, store_qos0: true };
@@ -33,7 +40,7 @@ fn qos1_goes_out_until_the_window_is_full_then_queues_in_order() {
     assert_eq!(session.sendable_id(2), None);
     assert_eq!(session.enqueue(delivery(QoS::AtLeastOnce), 0, LIMITS), Pushed::Queued);
     assert!(session.dequeue(2).is_none());
-    assert_eq!(session.puback(PacketId::new(1).unwrap()), Acknowledged::Awaited);
+    assert_eq!(session.puback(PacketId::new(1).unwrap()), Acknowledged::Awaited(None));
     assert_eq!(session.sendable_id(2), None, "the queued one goes first");
     let (queued, id) = session.dequeue(2).unwrap();
     assert_eq!(id.get(), 3);
@@ -45,11 +52,11 @@ fn qos2_forgets_the_message_at_pubrec_and_answers_a_repeated_one() {
     let mut session = Session::new("c", false, 0);
     let id = session.sent(delivery(QoS::ExactlyOnce), 0);
     assert_eq!(session.puback(id), Acknowledged::Missed, "MQTT-4.3.3: PUBACK is for QoS 1");
-    assert_eq!(session.pubrec(id, true, 5), Acknowledged::Awaited);
-    assert_eq!(session.pubrec(id, true, 6), Acknowledged::Awaited);
+    assert_eq!(session.pubrec(id, true, 5), Acknowledged::Awaited(None));
+    assert_eq!(session.pubrec(id, true, 6), Acknowledged::Awaited(None));
     session.mark_unsent();
-    assert!(matches!(session.take_unsent(0, 7).next(), Some((_, Awaiting::PubComp))));
-    assert_eq!(session.pubcomp(id), Acknowledged::Awaited);
+    assert!(matches!(session.take_unsent(0, 7).next(), Some((_, Awaiting::PubComp(None)))));
+    assert_eq!(session.pubcomp(id), Acknowledged::Awaited(None));
     assert_eq!(session.pubcomp(id), Acknowledged::Missed);
     assert_eq!(session.inflight_len(), 0);
 }
@@ -58,7 +65,7 @@ fn qos2_forgets_the_message_at_pubrec_and_answers_a_repeated_one() {
 fn a_failed_pubrec_ends_the_message() {
     let mut session = Session::new("c", false, 0);
     let id = session.sent(delivery(QoS::ExactlyOnce), 0);
-    assert_eq!(session.pubrec(id, false, 5), Acknowledged::Awaited);
+    assert_eq!(session.pubrec(id, false, 5), Acknowledged::Awaited(None));
     assert_eq!(session.inflight_len(), 0);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! This is the half of a shard that sends; routing (the other half) borrows it while it walks subscriber lists.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,18 +10,23 @@ use bytes::Bytes;
 use config::{MqueueKind, Settings};
 use metrics::{Counter, DropKind, DropReason, ShardMetrics};
 use mqtt::{PacketId, PacketType, ProtocolVersion, PublishOut, QoS, ReasonCode};
+use ring::ShardSet;
 use router::{FilterId, SessionId, SubOptions};
 use session::{
     Awaiting, Delivery, Message, MessageIds, MqueueLimits, Origin, Publication, Pushed, Session,
     TopicForm, expiry_interval_left_s,
 };
 
-use crate::connection::{Connection, Connections, State};
+use crate::barrier::Barrier;
+use crate::connection::{Connection, Connections, State, flag};
+use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
+use crate::journal::Journal;
 use crate::mount::unmount;
 use crate::outbox::Outboxes;
 use crate::sessions::{NO_CONNECTION, Sessions};
 use crate::stash::Stashes;
+use crate::storage::{PutAs, StoredState};
 use crate::wheel::Wheel;
 
 /// From this many receivers on a packet that is the same for all is encoded once and shared.
@@ -47,6 +53,16 @@ pub(crate) struct Clients {
     pub work: usize,
     /// Bytes that may wait for a client before `QoS` 0 to it is dropped: fewer while the shard is overloaded.
     pub qos0_bytes_max: usize,
+    /// Changes on their way to the store, if there is one.
+    pub journal: Option<Journal>,
+    /// What waits for something to be kept.
+    pub barrier: Barrier,
+    /// Sessions whose messages are being read from the store.
+    pub loads: Loads,
+    /// Messages that sessions which are not loaded got since their queue was last trimmed.
+    pub appended: HashMap<u32, u32>,
+    /// The store is being read.
+    pub is_recovering: bool,
 }
 
 /// A publication on its way to the subscribers of this shard, with what its receivers can share.
@@ -61,6 +77,8 @@ pub(crate) struct Dispatch<'a> {
     payload: Option<Bytes>,
     /// The shared filter whose member is to get it.
     pub shared: Option<FilterId>,
+    /// Other shards that have to say that they keep it.
+    pub remote: ShardSet,
 }
 
 impl<'a> Dispatch<'a> {
@@ -72,6 +90,7 @@ impl<'a> Dispatch<'a> {
             layouts: [const { None }; 4],
             payload: None,
             shared: None,
+            remote: ShardSet::EMPTY,
         }
     }
 
@@ -171,18 +190,21 @@ impl Clients {
         };
         let retain = retained || (options.retain_as_published() && publication.retain);
         let connection = slot.connection;
+        let stored = slot.session.as_ref().map_or(0, |session| session.stored);
         let behind = slot.session.as_ref().is_some_and(Session::has_queued_qos0);
         if connection != NO_CONNECTION && qos == QoS::AtMostOnce && !behind {
             let form = Form { qos, retain, dup: false, packet_id: None, subscription_ids };
             return self.send_qos0(session, connection, form, dispatch);
         }
         let now = self.now;
+        let place = self.place(stored, dispatch.fan_out);
         let delivery = Delivery {
             message: dispatch.message(&mut self.message_ids, now).clone(),
             qos,
             retain,
             subscription_ids: (!subscription_ids.is_empty()).then(|| subscription_ids.into()),
             shared: dispatch.shared,
+            place,
         };
         let acknowledged = qos != QoS::AtMostOnce;
         if acknowledged && connection != NO_CONNECTION && self.has_outbox_room(connection) {
@@ -260,12 +282,22 @@ impl Clients {
             // MQTT-3.1.2-25: too large for the client counts as delivered.
             return self.dropped(session);
         }
-        self.note_sent(session, connection, delivery, id);
+        self.note_sent(session, connection, delivery, id, PutAs::New);
         Delivered::Taken
     }
 
-    fn note_sent(&mut self, session: SessionId, connection: u32, delivery: Delivery, id: PacketId) {
+    fn note_sent(
+        &mut self,
+        session: SessionId,
+        connection: u32,
+        delivery: Delivery,
+        id: PacketId,
+        put: PutAs,
+    ) {
         let now_ms = self.now.mono_ms;
+        if delivery.place.is_some() {
+            self.store_entry(session, &delivery, StoredState::Sent(id), 0, put);
+        }
         let owner = self.sessions.session_mut(session.0).expect("the caller looked");
         let sent = owner.sent(delivery, now_ms);
         assert!(sent == id, "the packet id on the wire is the one in the window");
@@ -291,6 +323,15 @@ impl Clients {
         let limits = self.mqueue_limits();
         let priority = self.priority(delivery.message.topic());
         let qos = delivery.qos;
+        let is_refused = qos == QoS::AtMostOnce && !limits.store_qos0;
+        let owner = self.sessions.session(session.0).expect("the caller looked");
+        if owner.is_unloaded && !is_refused {
+            self.append(session, delivery, priority);
+            return Delivered::Taken;
+        }
+        if delivery.place.is_some() && !is_refused {
+            self.store_entry(session, &delivery, StoredState::Queued, priority, PutAs::New);
+        }
         let owner = self.sessions.session_mut(session.0).expect("the caller looked");
         let pushed = owner.enqueue(delivery, priority, limits);
         let length = owner.mqueue_len();
@@ -299,8 +340,9 @@ impl Clients {
         }
         match pushed {
             Pushed::Queued => Delivered::Taken,
-            Pushed::Displaced(lost) => {
+            Pushed::Displaced { qos: lost, stored } => {
                 self.count_drop(lost, DropReason::QueueFull);
+                self.settle(session, stored);
                 Delivered::Taken
             }
             Pushed::Refused => {
@@ -347,6 +389,7 @@ impl Clients {
             let Some((delivery, id)) = owner.dequeue(window) else { return };
             if delivery.message.is_expired(self.now.unix_ms) {
                 self.count_drop(delivery.qos, DropReason::Expired); // MQTT-3.3.2-5
+                self.settle(session, delivery.settled());
                 continue;
             }
             let message = delivery.message.clone();
@@ -361,11 +404,13 @@ impl Clients {
             };
             if !self.write_publish(connection, form, &mut dispatch) {
                 self.dropped(session);
+                self.settle(session, delivery.settled());
             } else if qos0 {
                 let owner = self.sessions.session_mut(session.0).expect("it is connected");
                 owner.delivered = owner.delivered.wrapping_add(1);
+                self.settle(session, delivery.settled());
             } else {
-                self.note_sent(session, connection, delivery, id);
+                self.note_sent(session, connection, delivery, id, PutAs::Changed);
             }
         }
     }
@@ -423,7 +468,8 @@ impl Clients {
             if !self.write_publish(connection, form, &mut dispatch) {
                 // MQTT-3.1.2-25: too large for the client as it is now, so it counts as delivered.
                 let owner = self.sessions.session_mut(session.0).expect("it is connected");
-                owner.give_up(id);
+                let settled = owner.give_up(id);
+                self.settle(session, settled);
             }
         }
     }
@@ -517,7 +563,11 @@ impl Clients {
     pub fn take_outgoing(&mut self, id: ConnectionId) -> Option<Outgoing> {
         let target = self.connections.get_mut(id)?;
         target.flush_queued = false;
-        let outgoing = self.outboxes.take(target.outbox, self.now.mono_ms)?;
+        let outgoing = if target.has(flag::GATED) {
+            self.take_gated(id)?
+        } else {
+            self.outboxes.take(target.outbox, self.now.mono_ms)?
+        };
         self.metrics.add(Counter::BytesSent, outgoing.len() as u64);
         Some(outgoing)
     }
@@ -532,7 +582,7 @@ impl Clients {
 fn again((id, awaiting): (PacketId, &Awaiting)) -> (PacketId, Option<Delivery>) {
     match awaiting {
         Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery) => (id, Some(delivery.clone())),
-        Awaiting::PubComp => (id, None),
+        Awaiting::PubComp(_) => (id, None),
     }
 }
 

@@ -10,7 +10,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, Terms, flag};
+use crate::connection::{Extras, State, Terms, flag, pause};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -63,10 +63,24 @@ impl Shard {
             return Handled::Done; // SEED-LSN-24
         }
         match self.check_connect(id, &connect) {
+            Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
             Ok(()) => self.accept_connect(id, &connect),
             Err(reason) => self.refuse_connect(id, Some(connect.version), reason),
         }
         Handled::Done
+    }
+
+    /// Whether the session a client asks for has to be read from the store first; then it is, and the connection waits.
+    fn waits_for_session(&mut self, id: ConnectionId, connect: &Connect<'_>) -> bool {
+        let session =
+            self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
+        let Some(session) = session else { return false };
+        if !self.clients.sessions.session(session.0).is_some_and(|owner| owner.is_unloaded) {
+            return false;
+        }
+        self.pause(id, pause::LOADING);
+        self.clients.load_session(session, id);
+        true
     }
 
     fn check_connect(&self, id: ConnectionId, connect: &Connect<'_>) -> Result<(), ReasonCode> {
@@ -204,6 +218,8 @@ impl Shard {
         connection.flags |= if is_limited { flag::LIMITED } else { 0 };
         connection.flags |= if is_mounted { flag::MOUNTED } else { 0 };
         connection.extras = extras;
+        self.clients.keep_session(session);
+        self.clients.store_head(session);
         self.clients.session_timers.cancel(session.0);
         self.arm_keepalive(id.index);
         self.arm_flow_timer(session);

@@ -47,17 +47,19 @@ pub(crate) mod pause {
     pub const OUTBOX: u16 = 1 << 4;
     /// Its stash is about to be handled; it is not read before that, so that order is kept.
     pub const RESUMING: u16 = 1 << 5;
-    /// The shard that keeps the topic's retained message has not confirmed it.
-    pub const RETAINING: u16 = 1 << 6;
+    /// What is kept of its session, or of all, is being read from the store.
+    pub const LOADING: u16 = 1 << 6;
     /// The tick has had its share of work.
     pub const WORK: u16 = 1 << 7;
     /// It has sent more than its rate allows.
     pub const RATE: u16 = 1 << 8;
+    /// More waits for the store than may.
+    pub const STORE: u16 = 1 << 12;
     /// Reasons for which reading goes on: short ones, and one whose end is to be read.
-    pub const READS_ON: u16 = AWAITING_REL | RESUMING | RETAINING | WORK;
+    pub const READS_ON: u16 = AWAITING_REL | RESUMING | WORK;
     /// Reasons that also hold back what is in the stash.
     pub const HOLDS_STASH: u16 =
-        MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | RETAINING | WORK | RATE;
+        MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | LOADING | WORK | RATE | STORE;
     /// Reasons to hold the stash back that leave acknowledgements and pings in it free.
     pub const LETS_AHEAD: u16 = AWAITING_REL | RATE;
 }
@@ -74,6 +76,8 @@ pub(crate) mod flag {
     pub const LIMITED: u8 = 1 << 3;
     /// Its topics have a prefix; its extras have it.
     pub const MOUNTED: u8 = 1 << 4;
+    /// What it is told waits until something is kept.
+    pub const GATED: u8 = 1 << 7;
 }
 
 /// A peer address in 18 bytes; IPv4 as IPv4-mapped IPv6.

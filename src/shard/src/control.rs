@@ -164,7 +164,7 @@ impl Shard {
         let connected = slot.connection != NO_CONNECTION;
         let now = self.clients.now;
         let expires = (!connected && session.expiry_interval_s != NEVER_EXPIRES_S).then(|| {
-            let offline_ms = now.mono_ms.saturating_sub(slot.offline_since_ms);
+            let offline_ms = slot.offline_ms(now.mono_ms);
             (now.unix_ms.saturating_sub(offline_ms)) / 1000 + seconds(session.expiry_interval_s)
         });
         let window = if connected {
@@ -389,7 +389,8 @@ impl Shard {
             return;
         }
         let left = (0..slots).filter(|&n| self.clients.connections.at(n).is_some()).count();
-        if left == 0 || self.clients.now.mono_ms >= deadline_ms {
+        let is_over = left == 0 && self.is_all_kept();
+        if is_over || self.clients.now.mono_ms >= deadline_ms {
             self.reply(token, Reply::ShutDown { left: count(left) });
             if let Some(shutdown) = self.shutdown.as_mut() {
                 shutdown.replied = true;

@@ -40,6 +40,7 @@ impl Desk {
             banned: Arc::default(),
             listeners,
             overload: Arc::clone(&board),
+            store: None,
             replies: crossbeam_channel::bounded(64).0,
             seed: 7,
             now,

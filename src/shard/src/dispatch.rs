@@ -1,10 +1,12 @@
 //! Routing: from a publication to the subscribers of this shard, to other shards, to shared groups and to the
 //! retained index (SEED-PUB-01..08).
 
+use std::sync::Arc;
+
 use metrics::{Counter, DropReason};
-use ring::ShardId;
+use ring::{ShardId, ShardSet};
 use router::{Destination, FilterId, GroupId, PickInput, SubOptions, Subscriber, home, slot};
-use session::Publication;
+use session::{Message, Publication};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clients::{Clients, Delivered, Dispatch};
@@ -21,14 +23,16 @@ enum Members {
 }
 
 /// Where a publication went.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Routed {
     /// Filters of this shard, other shards, and groups that wanted it.
     pub destinations: u32,
     /// A batch to another shard is full: whoever published has to wait.
     pub mesh_full: bool,
-    /// Another shard is to keep it as retained; it will say when it has.
-    pub kept_at: Option<ShardId>,
+    /// Other shards that will say when they keep it.
+    pub remote: ShardSet,
+    /// The message, if there are such shards.
+    pub message: Option<Arc<Message>>,
 }
 
 impl Shard {
@@ -48,10 +52,9 @@ impl Shard {
             routed.mesh_full |= self.dispatch_to_group(group.group, dispatch) == Room::Full;
         }
         if publication.retain {
-            let (kept_at, room) = self.route_retained(dispatch);
-            routed.kept_at = kept_at;
-            routed.mesh_full |= room == Room::Full;
+            routed.mesh_full |= self.route_retained(dispatch) == Room::Full;
         }
+        routed.remote = dispatch.remote;
         if destinations == 0 && !publication.sys {
             self.clients.metrics.inc(Counter::MessagesNoSubscribers);
         }
@@ -80,7 +83,16 @@ impl Shard {
         }
         let now = self.clients.now;
         let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+        self.note_remote(to, target, dispatch);
         self.mesh.send_shared(to, target, message)
+    }
+
+    /// Counts a publication that goes to another shard, if that is to say when it keeps it.
+    fn note_remote(&mut self, to: ShardId, target: Target<'_>, dispatch: &mut Dispatch<'_>) {
+        if self.clients.barrier.counts(target, dispatch.publication.qos) {
+            self.clients.barrier.sent(to);
+            dispatch.remote.insert(to);
+        }
     }
 
     fn deliver_to_filters(&mut self, filters: &[FilterId], dispatch: &mut Dispatch<'_>) {
@@ -166,6 +178,10 @@ impl Shard {
             return room;
         }
         let message = dispatch.message(&mut self.clients.message_ids, self.clients.now).clone();
+        if self.clients.barrier.counts(target, dispatch.publication.qos) {
+            self.clients.barrier.sent(to);
+            dispatch.remote.insert(to);
+        }
         self.mesh.send_shared(to, target, message)
     }
 
@@ -247,17 +263,17 @@ impl Shard {
         }
     }
 
-    /// Takes a publication with RETAIN to the shard that keeps its topic (MQTT-3.3.1-5); that shard, if it is another.
-    fn route_retained(&mut self, dispatch: &mut Dispatch<'_>) -> (Option<ShardId>, Room) {
+    /// Takes a publication with RETAIN to the shard that keeps its topic (MQTT-3.3.1-5).
+    fn route_retained(&mut self, dispatch: &mut Dispatch<'_>) -> Room {
         let keeper = home(slot(dispatch.publication.topic.as_bytes()), self.shards);
         if keeper == self.id {
             self.store_retained(dispatch);
-            return (None, Room::Free);
+            return Room::Free;
         }
         let now = self.clients.now;
         let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-        self.keepers.sent(keeper);
-        (Some(keeper), self.mesh.send_shared(keeper, Target::Retained, message))
+        self.note_remote(keeper, Target::Retained, dispatch);
+        self.mesh.send_shared(keeper, Target::Retained, message)
     }
 }
 

@@ -15,6 +15,7 @@ impl Shard {
     /// Takes what other shards have sent.
     pub fn run_inbox(&mut self) {
         self.inbox_left = false;
+        self.run_store();
         if self.shards == 1 {
             return;
         }
@@ -36,7 +37,6 @@ impl Shard {
                 self.handle_data(from, &data);
                 data.clear();
             }
-            self.confirm_retained(from);
             if left == 0 {
                 self.mesh.endpoint.keep_pending(from);
                 self.inbox_left = true;
@@ -49,15 +49,22 @@ impl Shard {
     fn handle_data(&mut self, from: ShardId, batch: &crate::mesh::DataBatch) {
         for (target, publication, message) in batch.iter() {
             let mut dispatch = Dispatch::new(publication, message);
+            if self.clients.barrier.counts(target, publication.qos) {
+                self.clients.barrier.received(from);
+            }
             match target {
                 Target::Subscribers => self.route_local(&mut dispatch),
                 Target::Group { group, filter, hops } => {
                     self.deliver_to_group(group, filter, hops, &mut dispatch);
                 }
-                Target::Retained => {
-                    self.store_retained(&mut dispatch);
-                    self.keepers.stored(from);
-                }
+                Target::Retained => self.store_retained(&mut dispatch),
+            }
+            if !dispatch.remote.is_empty() {
+                // It was passed on: our word is that it is not lost, whoever has it in the end.
+                let now = self.clients.now;
+                let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+                let slot = router::slot(message.topic().as_bytes());
+                self.keep_until_kept(slot, message, dispatch.remote);
             }
         }
     }
@@ -70,7 +77,9 @@ impl Shard {
             ControlMessage::RoutesApplied { sequence } => self.routes_applied(from, sequence),
             ControlMessage::HandOver(handover) => self.handover_received(handover),
             ControlMessage::HandOverFailed { token } => self.handover_failed(token),
-            ControlMessage::RetainedStored { count } => self.retained_stored(from, count),
+            ControlMessage::Kept { count } => self.kept(from, count),
+            ControlMessage::StoreFound => self.peer_found(from),
+            ControlMessage::StoreReady => self.peer_ready(from),
             ControlMessage::RetainedRequest(request) => self.retained_requested(from, request),
             ControlMessage::RetainedPage(page) => self.retained_received(page),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{Disconnect, ProtocolVersion, QoS, ReasonCode};
-use router::{FilterId, SessionId};
+use router::{FilterId, SessionId, slot};
 use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
@@ -162,7 +162,6 @@ impl Shard {
         connection.extras = None;
         self.clients.stashes.discard(&mut connection.stash);
         self.clients.connection_timers.cancel(id.index);
-        self.clients.effects.push(Effect::Close { id, mode: end.close_mode() });
         self.listeners.count_end(listener, end.name());
         if was_connected && session != NO_SESSION {
             self.clients.metrics.inc(Counter::ClientDisconnected);
@@ -173,6 +172,9 @@ impl Shard {
             }
             self.leave_session(SessionId(session), end);
         }
+        if !self.clients.close_behind(id, end.close_mode()) {
+            self.clients.effects.push(Effect::Close { id, mode: end.close_mode() });
+        }
     }
 
     /// The connection of a session has ended.
@@ -180,7 +182,7 @@ impl Shard {
         let now = self.clients.now;
         let slot = self.clients.sessions.slot_mut(id.0).expect("a connection's session exists");
         slot.connection = NO_CONNECTION;
-        slot.offline_since_ms = now.mono_ms;
+        slot.went_offline(now.mono_ms, 0);
         let session = slot.session.as_mut().expect("the slot is in use");
         session.release_idle();
         let transient = session.is_transient();
@@ -201,6 +203,7 @@ impl Shard {
         if transient {
             self.end_session(id, Counter::SessionTerminated);
         } else {
+            self.clients.store_head(id);
             self.arm_offline_timer(id);
         }
     }
@@ -216,15 +219,16 @@ impl Shard {
             (Some(seconds), None) | (None, Some(seconds)) => seconds,
             (None, None) => return,
         };
-        let deadline = slot.offline_since_ms + u64::from(first_s) * 1000;
-        self.clients.session_timers.set(id.0, deadline);
+        let now_ms = self.clients.now.mono_ms;
+        let left_ms = (u64::from(first_s) * 1000).saturating_sub(slot.offline_ms(now_ms));
+        self.clients.session_timers.set(id.0, now_ms + left_ms);
     }
 
     /// The timer of a session without connection has fired.
     pub(crate) fn offline_timer(&mut self, id: SessionId) {
         let now_ms = self.clients.now.mono_ms;
         let Some(slot) = self.clients.sessions.slot(id.0) else { return };
-        let offline_ms = now_ms.saturating_sub(slot.offline_since_ms);
+        let offline_ms = slot.offline_ms(now_ms);
         let session = slot.session.as_ref().expect("the slot is in use");
         let passed = |seconds: u32| offline_ms >= u64::from(seconds) * 1000;
         if session.expiry_interval_s != NEVER_EXPIRES_S && passed(session.expiry_interval_s) {
@@ -233,6 +237,7 @@ impl Shard {
         }
         if session.will.as_ref().is_some_and(|will| passed(will.delay_s)) {
             self.publish_will(id);
+            self.clients.store_head(id);
         }
         self.arm_offline_timer(id);
     }
@@ -248,7 +253,13 @@ impl Shard {
             will.expiry_interval_s.map(|s| now.unix_ms + u64::from(s) * 1000);
         self.clients.metrics.inc(Counter::MessagesWill);
         let mut dispatch = Dispatch::new(publication, None);
-        self.route(&mut dispatch);
+        let routed = self.route(&mut dispatch);
+        if !routed.remote.is_empty() && publication.qos != QoS::AtMostOnce {
+            let message = dispatch.message(&mut self.clients.message_ids, now).clone();
+            let owner = self.clients.sessions.session(id.0).expect("looked at above");
+            let slot = slot(owner.client_id.as_bytes());
+            self.keep_until_kept(slot, message, routed.remote);
+        }
     }
 
     /// Ends a session: its will is published, its subscriptions go (MQTT-3.1.2-6).
@@ -262,6 +273,7 @@ impl Shard {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
         self.clients.metrics.inc(why);
+        self.clients.unstore_session(id);
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);
         self.clients.gauge_session_gone(id);

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod banned;
+mod barrier;
 mod chunked;
 mod clients;
 pub mod command;
@@ -21,10 +22,11 @@ mod control;
 #[cfg(test)]
 mod desk;
 mod dispatch;
+mod durable;
 mod effect;
 mod handover;
 mod inbox;
-mod keepers;
+mod journal;
 mod leave;
 mod limit;
 mod listeners;
@@ -38,10 +40,12 @@ mod profile;
 mod publish;
 mod random;
 mod rate;
+mod recovery;
 mod retained;
 mod sessions;
 mod shard;
 mod stash;
+pub mod storage;
 mod subscribe;
 mod timers;
 mod transport;
@@ -53,8 +57,9 @@ pub use command::{Command, Reply, Request};
 pub use effect::{
     CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,
 };
+pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
 pub use names::PeerNames;
 pub use overload::{Causes, OverloadBoard, Watermark};
-pub use shard::{Shard, ShardSetup};
+pub use shard::{Shard, ShardSetup, StoreLink};

@@ -272,8 +272,12 @@ pub(crate) enum ControlMessage {
     HandOver(Box<HandOver>),
     /// The descriptor of this hand-over could not be passed.
     HandOverFailed { token: u64 },
-    /// So many retained messages of the receiver, of all there ever were, are in the sender's index.
-    RetainedStored { count: u64 },
+    /// So many publications of the receiver that are to be kept, of all there ever were, are kept by the sender.
+    Kept { count: u64 },
+    /// The sender has read its part of the store; its routes came before.
+    StoreFound,
+    /// What the sender published again at its start has arrived.
+    StoreReady,
     /// Asks for retained messages.
     RetainedRequest(RetainedRequest),
     /// Answers.

@@ -169,6 +169,16 @@ impl Outboxes {
         Some(outgoing)
     }
 
+    /// What was taken is held back: nobody can be late with it.
+    pub fn hold(&mut self, index: u32) {
+        self.boxes[index as usize].since_ms = u64::MAX;
+    }
+
+    /// What was held is sent now.
+    pub fn release(&mut self, index: u32, now_ms: u64) {
+        self.boxes[index as usize].since_ms = now_ms;
+    }
+
     /// A send is over; its buffer comes back. True if more waits.
     pub fn sent(&mut self, index: &mut u32, outgoing: Outgoing) -> bool {
         if let Outgoing::Bytes(buffer) = outgoing {

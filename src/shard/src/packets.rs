@@ -45,6 +45,10 @@ impl Shard {
             if state == State::Leaving || connection.paused & pause::HOLDS_STASH != 0 {
                 break;
             }
+            if self.recovery.holds() {
+                self.wait_for_recovery(id);
+                break;
+            }
             let header = match FrameHeader::peek(bytes) {
                 Ok(Some(header)) => header,
                 Ok(None) => break,

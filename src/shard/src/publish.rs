@@ -4,15 +4,14 @@ use std::rc::Rc;
 
 use metrics::{Counter, DropReason};
 use mqtt::{Ack, PacketId, PacketType, Publish, QoS, ReasonCode};
-use router::SessionId;
+use router::{SessionId, slot};
 use session::acl::{Access, AclClient, AclDecision};
 use session::{Acknowledged, Publication, Received};
 
 use crate::clients::Dispatch;
-use crate::connection::{Connection, flag, pause};
+use crate::connection::{Connection, NO_SESSION, flag, pause};
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
-use crate::keepers::Unanswered;
 use crate::mount::mount;
 use crate::packets::Handled;
 use crate::shard::Shard;
@@ -76,20 +75,40 @@ impl Shard {
             self.pause(id, pause::MESH);
             self.mesh_paused.push(id);
         }
+        if publish.qos != QoS::AtMostOnce {
+            self.wait_until_kept(id, session, publish.qos, &routed);
+        }
         let reason = if routed.destinations > 0 {
             ReasonCode::Success
         } else {
             ReasonCode::NoMatchingSubscribers
         };
-        match (routed.kept_at, publish.packet_id) {
-            (Some(keeper), Some(packet_id)) => {
-                let qos = publish.qos;
-                let unanswered = Unanswered { connection: id, qos, packet_id, reason };
-                self.wait_for_keeper(keeper, unanswered);
-            }
-            _ => self.acknowledge(id, publish.qos, publish.packet_id, reason),
-        }
+        self.acknowledge(id, publish.qos, publish.packet_id, reason);
         Handled::Done
+    }
+
+    /// Lets the answer to a PUBLISH wait until the message is kept by all that have to.
+    fn wait_until_kept(&mut self, id: ConnectionId, session: SessionId, qos: QoS, routed: &Routed) {
+        if self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full) {
+            self.pause(id, pause::STORE);
+            self.store_paused.push(id);
+        }
+        if !self.clients.is_always() && routed.remote.is_empty() {
+            return;
+        }
+        self.clients.gate(id);
+        let is_kept_here = match &routed.message {
+            // It is enough that it is kept here, beside the id it came with, and published again if need be.
+            Some(message) if qos == QoS::ExactlyOnce && self.clients.is_kept(session) => {
+                let owner = self.clients.sessions.session(session.0).expect("it is kept");
+                let slot = slot(owner.client_id.as_bytes());
+                self.keep_until_kept(slot, message.clone(), routed.remote)
+            }
+            _ => false,
+        };
+        if !is_kept_here {
+            self.clients.barrier.need(routed.remote);
+        }
     }
 
     fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
@@ -135,7 +154,10 @@ impl Shard {
         let owner = self.clients.sessions.session_mut(session.0)?;
         let received = owner.receive_qos2(packet_id, max, now_ms);
         match received {
-            Received::First => self.arm_flow_timer(session),
+            Received::First => {
+                self.clients.store_received(session, packet_id, true);
+                self.arm_flow_timer(session);
+            }
             Received::Repeated => {}
             Received::Full => self.pause(id, pause::AWAITING_REL),
         }
@@ -193,7 +215,12 @@ impl Shard {
             expires_unix_ms: interval_s.map(|s| unix_ms + u64::from(s) * 1000),
             origin: self.clients.origin(session),
         };
-        let routed = self.route(&mut Dispatch::new(publication, None));
+        let mut dispatch = Dispatch::new(publication, None);
+        let mut routed = self.route(&mut dispatch);
+        if !routed.remote.is_empty() {
+            let now = self.clients.now;
+            routed.message = Some(dispatch.message(&mut self.clients.message_ids, now).clone());
+        }
         self.scratch.forwarded = scratch;
         routed
     }
@@ -228,6 +255,10 @@ impl Shard {
             let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
             if v5 && let Some(session) = self.clients.session_of(id.index) {
                 session.pubrel(packet_id);
+                if let Some(connection) = self.clients.connections.get(id) {
+                    let session = SessionId(connection.session);
+                    self.clients.store_received(session, packet_id, false);
+                }
             }
         }
         self.clients.write_ack(id.index, packet_type, packet_id, reason);
@@ -237,6 +268,9 @@ impl Shard {
         self.clients.metrics.inc(Counter::PacketsPubackReceived);
         let Some(session) = self.clients.session_of(id.index) else { return };
         let acknowledged = session.puback(ack.packet_id);
+        if let Acknowledged::Awaited(settled @ Some(_)) = acknowledged {
+            self.clients.settle(self.session_id(id), settled);
+        }
         self.acknowledged(id, acknowledged, Counter::PacketsPubackMissed);
     }
 
@@ -246,6 +280,14 @@ impl Shard {
         let success = !ack.reason.is_error();
         let Some(session) = self.clients.session_of(id.index) else { return };
         let acknowledged = session.pubrec(ack.packet_id, success, now_ms);
+        if let Acknowledged::Awaited(settled @ Some(_)) = acknowledged {
+            let session = self.session_id(id);
+            if success {
+                self.clients.store_released(session, ack.packet_id, settled);
+            } else {
+                self.clients.settle(session, settled);
+            }
+        }
         if success {
             let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
             let reason = match acknowledged {
@@ -261,7 +303,9 @@ impl Shard {
         self.clients.metrics.inc(Counter::PacketsPubrelReceived);
         let Some(session) = self.clients.session_of(id.index) else { return };
         let known = session.pubrel(ack.packet_id);
-        if !known {
+        if known {
+            self.clients.store_received(self.session_id(id), ack.packet_id, false);
+        } else {
             self.clients.metrics.inc(Counter::PacketsPubrelMissed);
         }
         let v5 = self.clients.connections.get(id).is_some_and(Connection::is_v5);
@@ -276,7 +320,15 @@ impl Shard {
         self.clients.metrics.inc(Counter::PacketsPubcompReceived);
         let Some(session) = self.clients.session_of(id.index) else { return };
         let acknowledged = session.pubcomp(ack.packet_id);
+        if let Acknowledged::Awaited(settled @ Some(_)) = acknowledged {
+            self.clients.settle_released(self.session_id(id), settled);
+        }
         self.acknowledged(id, acknowledged, Counter::PacketsPubcompMissed);
+    }
+
+    /// The session of a connection that has one.
+    fn session_id(&self, id: ConnectionId) -> SessionId {
+        SessionId(self.clients.connections.get(id).map_or(NO_SESSION, |c| c.session))
     }
 
     fn acknowledged(&mut self, id: ConnectionId, acknowledged: Acknowledged, missed: Counter) {

@@ -104,7 +104,7 @@ impl Shard {
         let publication = dispatch.publication;
         let limits = &self.settings.retainer;
         if publication.payload.is_empty() {
-            self.retained.remove(publication.topic);
+            self.remove_retained(publication.topic);
         } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::TooLarge);
         } else if !publication.sys
@@ -117,10 +117,37 @@ impl Shard {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
             self.replays.may_expire |=
                 message.expires_unix_ms.is_some() || limits.expiry_interval_s > 0;
+            if !message.sys
+                && let Some(journal) = &mut self.clients.journal
+            {
+                journal.put_retained(&message);
+            }
             self.retained.insert(publication.topic, message);
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
+    }
+
+    fn remove_retained(&mut self, topic: &str) {
+        let gone = self.retained.remove(topic);
+        if gone.is_some_and(|message| !message.sys)
+            && let Some(journal) = &mut self.clients.journal
+        {
+            journal.remove_retained(topic);
+        }
+    }
+
+    /// Takes a retained message back from the store.
+    pub(crate) fn retain_found(&mut self, message: &Arc<Message>) {
+        self.replays.may_expire |=
+            message.expires_unix_ms.is_some() || self.settings.retainer.expiry_interval_s > 0;
+        self.retained.insert(message.topic(), message.clone());
+        self.gauge_retained();
+    }
+
+    /// Retained messages that the store keeps to itself have come.
+    pub(crate) fn retained_loaded(&mut self, token: u64, messages: Vec<Arc<Message>>) {
+        let _ = (token, messages);
     }
 
     /// This shard's share of the node's limit; topics are spread evenly by their slots.
@@ -308,7 +335,7 @@ impl Shard {
         // At the end it begins again.
         self.replays.sweep = last.filter(|_| visited == SWEEP_VISITS).map(Box::from);
         for topic in expired {
-            self.retained.remove(&topic);
+            self.remove_retained(&topic);
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::Expired);
         }
         self.gauge_retained();

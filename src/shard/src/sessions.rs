@@ -24,8 +24,21 @@ pub(crate) struct SessionSlot {
     pub counted_queue: bool,
     /// Counted among the queues above the watermark.
     pub counted_alarm: bool,
-    /// When the connection ended, on the monotonic clock; of no meaning while there is one.
-    pub offline_since_ms: u64,
+    /// When the connection ended, on the monotonic clock; before 0 if that was before the machine started. Of no meaning while
+    /// there is one.
+    offline_since_ms: i64,
+}
+
+impl SessionSlot {
+    /// The connection ended `ago_ms` before now.
+    pub fn went_offline(&mut self, now_ms: u64, ago_ms: u64) {
+        self.offline_since_ms = now_ms.cast_signed().saturating_sub_unsigned(ago_ms);
+    }
+
+    /// How long ago the connection ended.
+    pub fn offline_ms(&self, now_ms: u64) -> u64 {
+        u64::try_from(now_ms.cast_signed().saturating_sub(self.offline_since_ms)).unwrap_or(0)
+    }
 }
 
 /// The sessions.

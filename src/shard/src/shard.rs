@@ -16,13 +16,15 @@ use session::{Message, MessageIds};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::banned::{BannedList, Flapping};
+use crate::barrier::Barrier;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::Connections;
 use crate::control::{Eviction, Shutdown};
+use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
-use crate::keepers::Keepers;
+use crate::journal::{Journal, StoreMode};
 use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::names::ConnectNames;
@@ -30,9 +32,11 @@ use crate::outbox::Outboxes;
 use crate::overload::{Guard, OverloadBoard};
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
+use crate::recovery::Recovery;
 use crate::retained::Replays;
 use crate::sessions::Sessions;
 use crate::stash::Stashes;
+use crate::storage::{StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
 use crate::turns::Turns;
 use crate::wheel::Wheel;
@@ -59,12 +63,25 @@ pub struct ShardSetup {
     pub listeners: Arc<[crate::ListenerClients]>,
     /// What shards and control plane tell each other of overload.
     pub overload: Arc<OverloadBoard>,
+    /// The store; `None` for a broker that keeps nothing.
+    pub store: Option<StoreLink>,
     /// Where replies to commands go; never full, see `command`.
     pub replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Seeds the hashes of the process and what is random in this shard. The same for all shards of a node.
     pub seed: u64,
     /// The time of the start.
     pub now: Now,
+}
+
+/// A shard's way to the store and back.
+#[derive(Debug)]
+pub struct StoreLink {
+    /// Takes the shard's changes; has room for [`crate::BATCHES_MAX`] batches of each shard.
+    pub requests: crossbeam_channel::Sender<StoreRequest>,
+    /// The store's answers. Who puts one there rings the shard's doorbell.
+    pub replies: crossbeam_channel::Receiver<StoreReply>,
+    /// When changes are handed over.
+    pub mode: StoreMode,
 }
 
 /// One core's broker.
@@ -96,11 +113,14 @@ pub struct Shard {
     pub(crate) deltas: Vec<RouteDelta>,
     pub(crate) subacks: PendingSubacks,
     pub(crate) replays: Replays,
-    pub(crate) keepers: Keepers,
+    pub(crate) recovery: Recovery,
+    pub(crate) store_replies: Option<crossbeam_channel::Receiver<StoreReply>>,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
     /// Connections that have more work than ticks have time for.
     pub(crate) turns: Turns,
+    /// Connections that wait for the store to take more.
+    pub(crate) store_paused: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
     /// Clients that rest for their rate: until when, and the connection.
@@ -144,6 +164,7 @@ impl Shard {
             banned,
             listeners,
             overload,
+            store,
             replies,
             seed,
             now,
@@ -159,6 +180,14 @@ impl Shard {
         let shard = u16::try_from(id.index()).expect("at most 256 shards");
         let mut random = SplitMix64::new(xxh3_64_with_seed(&shard.to_le_bytes(), seed));
         let source = u32::try_from(random.next() & 0x00ff_ffff).expect("24 bits") << 8;
+        let has_store = store.is_some();
+        let (journal, store_replies) = match store {
+            Some(StoreLink { requests, replies, mode }) => {
+                (Some(Journal::new(id, shards, requests, mode)), Some(replies))
+            }
+            None => (None, None),
+        };
+        let counts_all = journal.as_ref().is_some_and(Journal::is_always);
         let clients = Clients {
             shard,
             now,
@@ -174,6 +203,11 @@ impl Shard {
             message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
             work: 0,
             qos0_bytes_max: settings.conn.pending_bytes_max,
+            journal,
+            barrier: Barrier::new(shards, counts_all),
+            loads: Loads::default(),
+            appended: HashMap::new(),
+            is_recovering: has_store,
         };
         Self {
             id,
@@ -198,9 +232,11 @@ impl Shard {
             deltas: Vec::new(),
             subacks: PendingSubacks::new(shards),
             replays: Replays::default(),
-            keepers: Keepers::new(shards),
+            recovery: Recovery::new(has_store),
+            store_replies,
             mesh_paused: Vec::new(),
             turns: Turns::new(),
+            store_paused: Vec::new(),
             resumable: Vec::new(),
             rests: BTreeSet::new(),
             inbox_left: false,
@@ -238,6 +274,8 @@ impl Shard {
         }
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
+        self.continue_recovery();
+        self.finish_durable();
         self.mesh.push_all();
         for to in self.mesh.endpoint.take_doorbells().iter() {
             self.clients.effects.push(Effect::Doorbell(to));
@@ -280,6 +318,8 @@ impl Shard {
             self.next_sweep_ms(),
             self.replays.next_ms(),
             self.guard.next_look_ms(),
+            self.durable_deadline_ms(),
+            self.clients.barrier.has_current().then_some(now),
             self.shutdown_deadline_ms(),
         ]
         .into_iter()
@@ -293,7 +333,10 @@ impl Shard {
             && self.resumable.is_empty()
             && self.turns.is_empty()
             && self.clients.effects.is_empty()
+            && !self.clients.barrier.has_current()
             && self.mesh.endpoint.prepare_park()
+            // Only now: who puts an answer there after this look sees the shard parked and rings.
+            && !self.has_store_replies()
     }
 
     /// Says that the shard waits no more.

@@ -24,6 +24,7 @@ use crate::effect::ConnectionId;
 use crate::mesh::ControlMessage;
 use crate::profile::Profile;
 use crate::shard::Shard;
+use crate::storage::StoredSubscription;
 
 /// Answers of one connection that may wait for the other shards before it is no longer read.
 const SUBSCRIBING_MAX: u8 = 32;
@@ -152,6 +153,14 @@ impl Shard {
             self.router.subscribe(session, parsed, route_options, &mut self.deltas);
         let owner = self.clients.sessions.session_mut(session.0).expect("the caller looked");
         owner.subscriptions.insert(Subscription::new(filter, options, subscription_id));
+        if self.clients.is_kept(session) {
+            let subscription = StoredSubscription {
+                filter: self.router.name(filter).into(),
+                options: options.to_bits(),
+                id: subscription_id.map_or(0, NonZeroU32::get),
+            };
+            self.clients.store_subscription(session, subscription);
+        }
         // MQTT-3.3.1-9..11; a shared subscription gets none (v5 4.8.2).
         let wanted = match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
@@ -203,6 +212,10 @@ impl Shard {
         let Some(owner) = self.clients.sessions.session_mut(session.0) else { return false };
         if owner.subscriptions.remove(filter).is_none() {
             return false;
+        }
+        if self.clients.is_kept(session) {
+            let name = self.router.name(filter).into();
+            self.clients.unstore_subscription(session, name);
         }
         self.replays.end_subscription(session, filter);
         self.router.unsubscribe(session, filter, &mut self.deltas);

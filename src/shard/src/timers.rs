@@ -22,7 +22,9 @@ impl Shard {
         for connection in due.drain(..) {
             self.connection_timer(connection);
         }
-        self.clients.session_timers.advance(now_ms, &mut due);
+        if !self.recovery.holds() {
+            self.clients.session_timers.advance(now_ms, &mut due);
+        }
         for session in due.drain(..) {
             self.session_timer(SessionId(session));
         }
@@ -99,8 +101,9 @@ impl Shard {
             && let Some(owner) = self.clients.sessions.session_mut(id.0)
         {
             let expired = owner.expire_awaiting_rel(rel_ms, now_ms);
-            if expired > 0 {
-                for _ in 0..expired {
+            if !expired.is_empty() {
+                for packet_id in expired {
+                    self.clients.store_received(id, packet_id, false);
                     self.clients.count_drop(QoS::ExactlyOnce, DropReason::AwaitRelTimeout);
                 }
                 self.resume_awaiting_rel(id);

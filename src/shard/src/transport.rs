@@ -7,6 +7,7 @@ use mqtt::FrameHeader;
 
 use crate::connection::{Peer, STAMP_MS, State, flag, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, ListenerId, Outgoing, ReceiveEnd};
+use crate::journal::Journal;
 use crate::leave::End;
 use crate::names::{ConnectNames, PeerNames};
 use crate::shard::Shard;
@@ -292,6 +293,7 @@ impl Shard {
         if !self.names.is_empty() {
             self.names.remove(&index);
         }
+        self.clients.barrier.forget(index);
         self.clients.connections.free(index);
         if left {
             self.listeners.moved(listener, false);
@@ -340,6 +342,12 @@ impl Shard {
         if !self.mesh_paused.is_empty() && !self.mesh.has_blocked() {
             for id in std::mem::take(&mut self.mesh_paused) {
                 self.resume(id, pause::MESH);
+            }
+        }
+        let is_full = self.clients.journal.as_ref().is_some_and(Journal::is_full);
+        if !self.store_paused.is_empty() && !is_full {
+            for id in std::mem::take(&mut self.store_paused) {
+                self.resume(id, pause::STORE);
             }
         }
         for id in std::mem::take(&mut self.resumable) {

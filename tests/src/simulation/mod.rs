@@ -129,6 +129,7 @@ impl World {
                 banned: Arc::default(),
                 listeners: listeners.clone(),
                 overload: overload.clone(),
+                store: None,
                 replies: sender,
                 seed,
                 now: Now { mono_ms: 0, unix_ms: 1_700_000_000_000 },

@@ -1,0 +1,148 @@
+//! The store of a node: its threads, its ways to the shards and back (SEED-SESS-01, SEED-PUB-11).
+
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use config::{Settings, StoreSync as SyncSetting};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use reactor::WakeHandle;
+use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::{StoreLink, StoreMode};
+use store::{ShardOutlet, Store, StoreError, StoreInfo, StoreSetup, StoreStage, StoreSync};
+
+/// Its folder in the data folder.
+const FOLDER: &str = "store";
+
+/// How long the start waits to hear that the files cannot be opened. Opening may take longer; accepting does not wait for it.
+const OPENING: Duration = Duration::from_millis(500);
+
+/// Answers that wait for a shard: pages of what is there at the start.
+const REPLIES_MAX: usize = 64;
+
+/// How often changes are handed over with `store.sync = never`.
+const NEVER_MS: u64 = 1000;
+
+/// How long somebody who waits for the store's end looks at it at a time.
+const WATCH: Duration = Duration::from_secs(3600);
+
+/// The store while the shards are being started.
+pub(crate) struct StoreStart {
+    store: Store,
+    requests: Sender<StoreRequest>,
+    replies: Vec<Receiver<StoreReply>>,
+    doorbells: Vec<Arc<OnceLock<WakeHandle>>>,
+    mode: StoreMode,
+}
+
+/// A running store.
+#[derive(Debug)]
+pub(crate) struct NodeStore(Store);
+
+impl StoreStart {
+    /// Opens the store of these settings; `None` if they want none.
+    ///
+    /// # Errors
+    /// [`StoreError`], if it is known soon that it cannot be opened.
+    pub fn open(settings: &Settings, shards: usize) -> Result<Option<Self>, StoreError> {
+        if !settings.store.enable {
+            return Ok(None);
+        }
+        let doorbells: Vec<Arc<OnceLock<WakeHandle>>> =
+            (0..shards).map(|_| Arc::default()).collect();
+        let (outlets, replies) = doorbells.iter().map(outlet).unzip();
+        let (mode, sync) = policy(settings.store.sync);
+        let store = Store::open(StoreSetup {
+            folder: settings.node.data_dir.join(FOLDER),
+            sync,
+            shards: outlets,
+            retained_on_disc_only: false,
+            on_health: Box::new(tell_health),
+        })?;
+        store.wait_for(StoreStage::Loading, OPENING)?;
+        Ok(Some(Self { requests: store.requests(), store, replies, doorbells, mode }))
+    }
+
+    /// The way of one shard.
+    pub fn link(&self, shard: usize) -> StoreLink {
+        StoreLink {
+            requests: self.requests.clone(),
+            replies: self.replies[shard].clone(),
+            mode: self.mode,
+        }
+    }
+
+    /// The shards run: answers wake them from now on.
+    pub fn connect(self, wakes: impl Iterator<Item = WakeHandle>) -> NodeStore {
+        for (doorbell, wake) in self.doorbells.iter().zip(wakes) {
+            // What came before found nobody to wake.
+            doorbell.get_or_init(|| wake).wake();
+        }
+        NodeStore(self.store)
+    }
+}
+
+impl NodeStore {
+    /// What can be said of it.
+    pub fn info(&self) -> StoreInfo {
+        self.0.info()
+    }
+
+    /// Ends the process if the store turns out not to be readable: without it the shards serve nobody.
+    pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
+        let watched = Arc::downgrade(self);
+        thread::Builder::new().name("ringmq-store".to_owned()).spawn(move || {
+            loop {
+                let Some(store) = watched.upgrade() else { return };
+                match store.0.wait_for(StoreStage::Ready, WATCH) {
+                    Ok(StoreStage::Ready) | Err(StoreError::Closed) => return,
+                    Ok(_) => {}
+                    Err(error) => {
+                        log::error!("{error}");
+                        std::process::exit(1);
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Writes what is left, and ends.
+    pub fn close(self) {
+        if let Err(error) = self.0.close() {
+            log::error!("the store could not write what was left: {error}");
+        }
+    }
+}
+
+fn outlet(doorbell: &Arc<OnceLock<WakeHandle>>) -> (ShardOutlet, Receiver<StoreReply>) {
+    let (replies, receiver) = bounded(REPLIES_MAX);
+    let late = Arc::clone(doorbell);
+    let ring = move || {
+        if let Some(wake) = late.get() {
+            wake.wake();
+        }
+    };
+    (ShardOutlet { replies, doorbell: Arc::new(ring) }, receiver)
+}
+
+/// When shards hand over, and when the store syncs. An interval is shared by both, so that together they keep to it.
+fn policy(setting: SyncSetting) -> (StoreMode, StoreSync) {
+    match setting {
+        SyncSetting::Always => (StoreMode::Always, StoreSync::Always),
+        SyncSetting::EveryMs(interval_ms) => {
+            let half_ms = interval_ms.div_ceil(2);
+            (StoreMode::EveryMs(half_ms), StoreSync::Every(Duration::from_millis(half_ms)))
+        }
+        SyncSetting::Never => (StoreMode::EveryMs(NEVER_MS), StoreSync::Never),
+    }
+}
+
+fn tell_health(health: StoreHealth, why: &str) {
+    match health {
+        StoreHealth::Failing => log::error!(
+            "the store cannot write: {why}; messages of QoS 1 and 2 are refused until it can, nothing acknowledged is lost"
+        ),
+        StoreHealth::Good => log::info!("the store writes again"),
+    }
+}

@@ -1,0 +1,347 @@
+//! What of a session is kept in the store, and the tick's end of it (SEED-SESS-01, SEED-SESS-16).
+//!
+//! A session with a Session Expiry Interval above 0 is kept: its head, its subscriptions, its messages of `QoS` 1 and 2 (of `QoS`
+//! 0 while it is away, if `mqueue.store_qos0`), the ids of received `QoS` 2 messages. Whatever is told to its client that
+//! depends on a change waits for the change to be kept, where `store.sync = always`: see `barrier`.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use metrics::DropReason;
+use mqtt::{PacketId, QoS};
+use ring::ShardSet;
+use router::{SessionId, slot};
+use session::{Awaiting, Delivery, Message, Settled};
+
+use crate::clients::Clients;
+use crate::effect::ConnectionId;
+use crate::journal::carried;
+use crate::sessions::NO_CONNECTION;
+use crate::shard::Shard;
+use crate::storage::{
+    PutAs, SessionHead, StoreLoad, StoredDelayed, StoredEntry, StoredPlace, StoredSession,
+    StoredState, StoredSubscription, StoredWill,
+};
+
+/// What a session that is not loaded may get beyond the length of a queue before its queue is trimmed.
+const TRIM_SHARE: u32 = 4;
+
+/// Sessions whose messages are being read, by what they carry of their name in the store.
+pub(crate) type Loads = HashMap<u64, Load>;
+
+/// A session whose messages are being read.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub session: SessionId,
+    /// Connections whose CONNECT waits for it.
+    pub connections: Vec<ConnectionId>,
+    /// What came for it since it was asked for, with its priority.
+    later: Vec<(Delivery, u8)>,
+}
+
+impl Clients {
+    /// Whether nothing is told to a client before what it depends on is on disk.
+    pub fn is_always(&self) -> bool {
+        self.journal.as_ref().is_some_and(crate::journal::Journal::is_always)
+    }
+
+    /// A change of a session was noted: what its client is told from now on depends on it.
+    fn noted(&mut self, session: SessionId) {
+        if !self.is_always() {
+            return;
+        }
+        if let Some(index) = self.connected(session)
+            && let Some(connection) = self.connections.at(index)
+        {
+            let generation = connection.generation;
+            self.gate(ConnectionId { index, generation });
+        }
+    }
+
+    /// What a session carries of its name in the store; `None` if it is not kept there.
+    fn stored(&self, session: SessionId) -> Option<u64> {
+        let stored = self.sessions.session(session.0)?.stored;
+        (stored != 0 && self.journal.is_some()).then_some(stored)
+    }
+
+    /// Begins to keep a session that is to outlive its connection.
+    pub fn keep_session(&mut self, session: SessionId) {
+        let Some(journal) = &mut self.journal else { return };
+        let Some(owner) = self.sessions.session_mut(session.0) else { return };
+        if owner.stored == 0 && !owner.is_transient() {
+            let slot = slot(owner.client_id.as_bytes());
+            owner.stored = carried(StoredSession { slot, number: journal.next_number() });
+        }
+    }
+
+    /// Notes that the head of a session has changed.
+    pub fn store_head(&mut self, session: SessionId) {
+        let Some(stored) = self.stored(session) else { return };
+        let now = self.now;
+        let slot = self.sessions.slot(session.0).expect("it is kept, so it is there");
+        let owner = slot.session.as_ref().expect("the slot is in use");
+        let will = owner.will.as_ref().map(|will| StoredWill {
+            message: will.message.clone(),
+            expiry_interval_s: will.expiry_interval_s,
+            delay_s: will.delay_s,
+        });
+        let offline = (slot.connection == NO_CONNECTION)
+            .then(|| now.unix_ms.saturating_sub(slot.offline_ms(now.mono_ms)));
+        let head = Box::new(SessionHead {
+            client_id: owner.client_id.clone(),
+            created_unix_s: owner.created_unix_s,
+            expiry_interval_s: owner.expiry_interval_s,
+            offline_since_unix_ms: offline,
+            will,
+        });
+        if let Some(journal) = &mut self.journal {
+            journal.put_session(stored, head);
+        }
+        self.noted(session);
+    }
+
+    /// Notes the end of a session.
+    pub fn unstore_session(&mut self, session: SessionId) {
+        let Some(stored) = self.stored(session) else { return };
+        self.loads.remove(&stored);
+        self.appended.remove(&session.0);
+        if let Some(journal) = &mut self.journal {
+            journal.remove_session(stored);
+        }
+    }
+
+    /// Notes a subscription.
+    pub fn store_subscription(&mut self, session: SessionId, subscription: StoredSubscription) {
+        let Some(stored) = self.stored(session) else { return };
+        if let Some(journal) = &mut self.journal {
+            journal.put_subscription(stored, subscription);
+        }
+        self.noted(session);
+    }
+
+    /// Whether a session's subscriptions are kept.
+    pub fn is_kept(&self, session: SessionId) -> bool {
+        self.stored(session).is_some()
+    }
+
+    /// Notes that a subscription is gone.
+    pub fn unstore_subscription(&mut self, session: SessionId, filter: Box<str>) {
+        let Some(stored) = self.stored(session) else { return };
+        if let Some(journal) = &mut self.journal {
+            journal.remove_subscription(stored, filter);
+        }
+        self.noted(session);
+    }
+
+    /// A place in the store for a message to a session, if it is kept. `receivers`: how many get it here.
+    pub fn place(&mut self, stored: u64, receivers: usize) -> Option<StoredPlace> {
+        if stored == 0 {
+            return None;
+        }
+        self.journal.as_mut().map(|journal| journal.next_place(receivers > 1))
+    }
+
+    /// Notes a message of a session.
+    pub fn store_entry(
+        &mut self,
+        session: SessionId,
+        delivery: &Delivery,
+        state: StoredState,
+        priority: u8,
+        put: PutAs,
+    ) {
+        let (Some(stored), Some(place)) = (self.stored(session), delivery.place) else { return };
+        let entry = StoredEntry {
+            state,
+            message: Some(delivery.message.clone()),
+            qos: delivery.qos,
+            retain: delivery.retain,
+            priority,
+            subscription_ids: delivery.subscription_ids.clone(),
+        };
+        // While the store is read, what comes is published again: a session may have it.
+        let put = if self.is_recovering && put == PutAs::New { PutAs::NewUnlessKnown } else { put };
+        if let Some(journal) = &mut self.journal {
+            journal.put_entry(stored, place, put, entry);
+        }
+        self.noted(session);
+    }
+
+    /// Notes that a session is done with a message.
+    pub fn settle(&mut self, session: SessionId, settled: Option<Settled>) {
+        let (Some(stored), Some(settled)) = (self.stored(session), settled) else { return };
+        if let Some(journal) = &mut self.journal {
+            journal.settle(stored, settled);
+        }
+        self.noted(session);
+    }
+
+    /// Notes that a session needs a message itself no more: PUBREC has come.
+    pub fn store_released(&mut self, session: SessionId, id: PacketId, settled: Option<Settled>) {
+        let (Some(stored), Some(settled)) = (self.stored(session), settled) else { return };
+        if let Some(journal) = &mut self.journal {
+            journal.release(stored, id, settled);
+        }
+        self.noted(session);
+    }
+
+    /// Notes that PUBCOMP has come.
+    pub fn settle_released(&mut self, session: SessionId, settled: Option<Settled>) {
+        let (Some(stored), Some(settled)) = (self.stored(session), settled) else { return };
+        let now_ms = self.now.mono_ms;
+        if let Some(journal) = &mut self.journal {
+            journal.settle_released(stored, settled.place, now_ms);
+        }
+        self.noted(session);
+    }
+
+    /// Notes that a `QoS` 2 message was received, or that its PUBREL has come.
+    pub fn store_received(&mut self, session: SessionId, id: PacketId, awaits_rel: bool) {
+        let Some(stored) = self.stored(session) else { return };
+        if let Some(journal) = &mut self.journal {
+            if awaits_rel {
+                journal.put_received(stored, id);
+            } else {
+                journal.remove_received(stored, id);
+            }
+        }
+        self.noted(session);
+    }
+
+    /// Queues a message for a session of which the messages are in the store only.
+    pub fn append(&mut self, session: SessionId, delivery: Delivery, priority: u8) {
+        self.store_entry(session, &delivery, StoredState::Queued, priority, PutAs::New);
+        let Some(owner) = self.sessions.session_mut(session.0) else { return };
+        owner.enqueued = owner.enqueued.wrapping_add(1);
+        let stored = owner.stored;
+        if let Some(load) = self.loads.get_mut(&stored) {
+            load.later.push((delivery, priority));
+            return;
+        }
+        let length_max = self.settings.mqueue.max_length;
+        if length_max == 0 {
+            return;
+        }
+        let appended = self.appended.entry(session.0).or_default();
+        *appended += 1;
+        if *appended >= length_max.div_ceil(TRIM_SHARE) {
+            *appended = 0;
+            if let Some(journal) = &mut self.journal {
+                journal.trim(stored, length_max);
+            }
+        }
+    }
+
+    /// Asks for the messages of a session; the connection's CONNECT waits for them.
+    pub fn load_session(&mut self, session: SessionId, connection: ConnectionId) {
+        let Some(owner) = self.sessions.session(session.0) else { return };
+        let stored = owner.stored;
+        let load = self.loads.entry(stored).or_insert_with(|| {
+            if let Some(journal) = &mut self.journal {
+                journal.load(StoreLoad::Session(crate::journal::stored_session(stored)));
+            }
+            Load { session, connections: Vec::new(), later: Vec::new() }
+        });
+        load.connections.push(connection);
+    }
+
+    /// The messages of a session have come; the connections that wait for them.
+    pub fn session_loaded(
+        &mut self,
+        stored: StoredSession,
+        entries: Vec<(StoredPlace, StoredEntry)>,
+        received: &[PacketId],
+    ) -> Vec<ConnectionId> {
+        let Some(load) = self.loads.remove(&carried(stored)) else { return Vec::new() };
+        let Load { session, connections, later } = load;
+        let known: hashbrown::HashSet<StoredPlace> =
+            entries.iter().map(|(place, _)| *place).collect();
+        let (mut window, mut queue) = (Vec::new(), Vec::new());
+        for (place, entry) in entries {
+            match (entry.state, delivery(place, &entry)) {
+                (StoredState::Queued, Some(delivery)) => queue.push((delivery, entry.priority)),
+                (StoredState::Sent(id), Some(delivery)) => {
+                    let is_qos2 = delivery.qos == QoS::ExactlyOnce;
+                    let awaiting = if is_qos2 { Awaiting::PubRec } else { Awaiting::PubAck };
+                    window.push((id, awaiting(delivery)));
+                }
+                (StoredState::Released(id), _) => window.push((id, Awaiting::PubComp(Some(place)))),
+                (_, None) => {
+                    log::error!("the store has an entry without its message; it is left out");
+                }
+            }
+        }
+        let is_new =
+            |(delivery, _): &(Delivery, u8)| delivery.place.is_none_or(|p| !known.contains(&p));
+        queue.extend(later.into_iter().filter(is_new));
+        let now_ms = self.now.mono_ms;
+        self.appended.remove(&session.0);
+        let Some(owner) = self.sessions.session_mut(session.0) else { return connections };
+        owner.restore(window, queue, received, now_ms);
+        self.displace_over(session);
+        self.gauge_session(session);
+        connections
+    }
+
+    /// Drops what a queue has above its length.
+    fn displace_over(&mut self, session: SessionId) {
+        let length_max = self.settings.mqueue.max_length as usize;
+        while length_max > 0
+            && let Some(owner) = self.sessions.session_mut(session.0)
+            && let Some(delivery) = owner.displace_over(length_max)
+        {
+            self.count_drop(delivery.qos, DropReason::QueueFull);
+            self.settle(session, delivery.settled());
+        }
+    }
+}
+
+fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
+    Some(Delivery {
+        message: entry.message.clone()?,
+        qos: entry.qos,
+        retain: entry.retain,
+        subscription_ids: entry.subscription_ids.clone(),
+        shared: None,
+        place: Some(place),
+    })
+}
+
+impl Shard {
+    /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again.
+    /// False if there is no store that would.
+    pub(crate) fn keep_until_kept(
+        &mut self,
+        slot: u16,
+        message: Arc<Message>,
+        remote: ShardSet,
+    ) -> bool {
+        let Some(journal) = self.clients.journal.as_mut().filter(|j| j.is_always()) else {
+            return false;
+        };
+        let number = journal.next_number();
+        journal.put_delayed(StoredDelayed { slot, number, due_unix_ms: 0, message });
+        self.clients.barrier.forget_when_kept(slot, number, remote);
+        true
+    }
+
+    /// The last part of a tick: hands changes over, and lets go what need not wait for them.
+    pub(crate) fn finish_durable(&mut self) {
+        let now_ms = self.clients.now.mono_ms;
+        let is_ending = self.shutdown.is_some();
+        if let Some(journal) = &mut self.clients.journal {
+            journal.tick(now_ms, is_ending);
+        }
+        self.close_group();
+    }
+
+    /// Whether everything is kept, as far as the store keeps it.
+    pub(crate) fn is_all_kept(&self) -> bool {
+        self.clients.journal.as_ref().is_none_or(|journal| journal.needed() == 0)
+    }
+
+    /// When the store is to get something.
+    pub(crate) fn durable_deadline_ms(&self) -> Option<u64> {
+        self.clients.journal.as_ref()?.deadline_ms(self.clients.now.mono_ms)
+    }
+}

@@ -1,0 +1,481 @@
+//! The changes of this shard that are on their way to the store (SEED-SESS-01, SEED-PUB-11).
+//!
+//! Changes are gathered and handed over as one batch: at the end of a tick with `store.sync = always`, else when the interval
+//! has passed. What is made and undone in between, a message that is acknowledged at once for instance, never reaches the
+//! store. At most [`BATCHES_MAX`] batches are on their way; what comes meanwhile waits here, and if it becomes too much those
+//! who publish wait too.
+
+use crossbeam_channel::{Sender, TrySendError};
+use hashbrown::HashMap;
+use mqtt::PacketId;
+use ring::ShardId;
+use session::{Settled, StoredPlace};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::storage::{
+    PutAs, SessionHead, StoreBatch, StoreLoad, StoreOp, StoreRequest, StoredDelayed, StoredEntry,
+    StoredSession, StoredState, StoredSubscription,
+};
+
+/// Batches of a shard that are handed over and not committed.
+pub const BATCHES_MAX: u64 = 2;
+/// A batch of this weight is handed over before its time.
+const BATCH_BYTES: usize = 4 << 20;
+/// With so much waiting, those who publish wait too.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+/// What an op weighs beside its message.
+const OP_BYTES: usize = 128;
+/// How long the end of a `QoS` 2 message stays in the store where its publisher may be on another shard: that shard forgets
+/// the message as soon as it knows that it is kept here, which takes far less.
+const LATE_MS: u64 = 5000;
+/// Bits of the slot in the number a session carries.
+const SLOT_BITS: u32 = 12;
+
+/// When changes are handed over, and what a client is told before they are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    /// At once, and nothing that depends on them is told to a client before they are committed.
+    Always,
+    /// After so many milliseconds.
+    EveryMs(u64),
+}
+
+/// What a change is about: a later one replaces an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Session(u64),
+    Subscription(u64, u128),
+    Entry(u64),
+    Received(u64, PacketId),
+    Retained(u128),
+    Delayed(u64),
+}
+
+/// The name of a session in the store, from what it carries.
+pub(crate) fn stored_session(stored: u64) -> StoredSession {
+    let slot = u16::try_from(stored & ((1 << SLOT_BITS) - 1)).expect("12 bits");
+    StoredSession { slot, number: stored >> SLOT_BITS }
+}
+
+/// What a session carries of its name in the store.
+pub(crate) fn carried(session: StoredSession) -> u64 {
+    session.number << SLOT_BITS | u64::from(session.slot)
+}
+
+/// The changes that wait.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    shard: ShardId,
+    requests: Sender<StoreRequest>,
+    mode: StoreMode,
+    ops: Vec<Option<StoreOp>>,
+    by_key: HashMap<Key, usize>,
+    loads: Vec<StoreLoad>,
+    /// Weight of what waits.
+    bytes: usize,
+    /// When the oldest change came.
+    since_ms: Option<u64>,
+    /// Ends of messages that stay for a while.
+    late: std::collections::VecDeque<(u64, u64, StoredPlace)>,
+    /// Whether ends of messages are to stay.
+    has_late: bool,
+    next_number: u64,
+    handed_over: u64,
+    committed: u64,
+    /// The store cannot write.
+    pub is_failing: bool,
+}
+
+impl Journal {
+    pub fn new(
+        shard: ShardId,
+        shards: usize,
+        requests: Sender<StoreRequest>,
+        mode: StoreMode,
+    ) -> Self {
+        Self {
+            shard,
+            requests,
+            mode,
+            ops: Vec::new(),
+            by_key: HashMap::new(),
+            loads: Vec::new(),
+            bytes: 0,
+            since_ms: None,
+            late: std::collections::VecDeque::new(),
+            has_late: mode == StoreMode::Always && shards > 1,
+            next_number: 1,
+            handed_over: 0,
+            committed: 0,
+            is_failing: false,
+        }
+    }
+
+    /// Whether clients are told nothing before it is on disk.
+    pub fn is_always(&self) -> bool {
+        self.mode == StoreMode::Always
+    }
+
+    /// Numbers go on from here.
+    pub fn numbers_from(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    /// A number that was never given out.
+    pub fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// A place for a message in a queue; `is_shared` if it is kept once for all that get it.
+    pub fn next_place(&mut self, is_shared: bool) -> StoredPlace {
+        StoredPlace::new(self.next_number(), is_shared)
+    }
+
+    fn push(&mut self, key: Option<Key>, op: StoreOp, weight: usize) {
+        if let Some(key) = key
+            && let Some(before) = self.by_key.insert(key, self.ops.len())
+        {
+            self.ops[before] = None;
+        }
+        self.ops.push(Some(op));
+        self.bytes += weight;
+    }
+
+    /// Takes a change out that has not been handed over.
+    fn take(&mut self, key: Key) -> Option<StoreOp> {
+        self.by_key.remove(&key).and_then(|place| self.ops[place].take())
+    }
+
+    pub fn put_session(&mut self, stored: u64, head: Box<SessionHead>) {
+        let weight = OP_BYTES + head.will.as_ref().map_or(0, |will| will.message.len());
+        let session = stored_session(stored);
+        self.push(Some(Key::Session(stored)), StoreOp::PutSession { session, head }, weight);
+    }
+
+    pub fn remove_session(&mut self, stored: u64) {
+        let op = StoreOp::RemoveSession { session: stored_session(stored) };
+        self.push(Some(Key::Session(stored)), op, OP_BYTES);
+    }
+
+    pub fn put_subscription(&mut self, stored: u64, subscription: StoredSubscription) {
+        let key = Key::Subscription(stored, xxh3_128(subscription.filter.as_bytes()));
+        let session = stored_session(stored);
+        self.push(Some(key), StoreOp::PutSubscription { session, subscription }, OP_BYTES);
+    }
+
+    pub fn remove_subscription(&mut self, stored: u64, filter: Box<str>) {
+        let key = Key::Subscription(stored, xxh3_128(filter.as_bytes()));
+        let session = stored_session(stored);
+        self.push(Some(key), StoreOp::RemoveSubscription { session, filter }, OP_BYTES);
+    }
+
+    /// A message is in a session's queue, or its state is another one.
+    pub fn put_entry(&mut self, stored: u64, place: StoredPlace, put: PutAs, entry: StoredEntry) {
+        let key = Key::Entry(place.to_bits());
+        // What is not there yet stays new, whatever has become of it.
+        let put = match self.by_key.get(&key).and_then(|&at| self.ops[at].as_ref()) {
+            Some(StoreOp::PutEntry { put: before, .. }) => *before,
+            _ => put,
+        };
+        let weight = match (put, &entry.message) {
+            (PutAs::New | PutAs::NewUnlessKnown, Some(message)) => message.len(),
+            _ => 0,
+        };
+        let session = stored_session(stored);
+        let op = StoreOp::PutEntry { session, place, put, entry };
+        self.push(Some(key), op, OP_BYTES + weight);
+    }
+
+    /// A message of a session is done.
+    pub fn settle(&mut self, stored: u64, settled: Settled) {
+        if self.take_new(settled.place).is_some() {
+            return;
+        }
+        let session = stored_session(stored);
+        let op = StoreOp::RemoveEntry { session, place: settled.place };
+        self.push(Some(Key::Entry(settled.place.to_bits())), op, OP_BYTES);
+        if let Some(message) = settled.message {
+            self.push(None, StoreOp::Release { message }, 0);
+        }
+    }
+
+    /// A `QoS` 2 message of a session is done, from PUBLISH to PUBCOMP.
+    pub fn settle_released(&mut self, stored: u64, place: StoredPlace, now_ms: u64) {
+        if self.has_late {
+            self.late.push_back((now_ms + LATE_MS, stored, place));
+        } else {
+            self.settle(stored, Settled { place, message: None });
+        }
+    }
+
+    /// PUBREC has come: the message itself is no longer needed.
+    pub fn release(&mut self, stored: u64, packet_id: PacketId, settled: Settled) {
+        let entry = StoredEntry {
+            state: StoredState::Released(packet_id),
+            message: None,
+            qos: mqtt::QoS::ExactlyOnce,
+            retain: false,
+            priority: 0,
+            subscription_ids: None,
+        };
+        let was_new = self.is_new(settled.place);
+        self.put_entry(stored, settled.place, PutAs::Changed, entry);
+        if let Some(message) = settled.message.filter(|_| !was_new) {
+            self.push(None, StoreOp::Release { message }, 0);
+        }
+    }
+
+    fn is_new(&self, place: StoredPlace) -> bool {
+        let at = self.by_key.get(&Key::Entry(place.to_bits()));
+        let op = at.and_then(|&at| self.ops[at].as_ref());
+        matches!(op, Some(StoreOp::PutEntry { put: PutAs::New, .. }))
+    }
+
+    /// Takes an entry out that the store has not seen.
+    fn take_new(&mut self, place: StoredPlace) -> Option<StoreOp> {
+        if self.is_new(place) { self.take(Key::Entry(place.to_bits())) } else { None }
+    }
+
+    pub fn put_received(&mut self, stored: u64, packet_id: PacketId) {
+        let session = stored_session(stored);
+        let op = StoreOp::PutReceived { session, packet_id };
+        self.push(Some(Key::Received(stored, packet_id)), op, OP_BYTES);
+    }
+
+    pub fn remove_received(&mut self, stored: u64, packet_id: PacketId) {
+        let key = Key::Received(stored, packet_id);
+        if let Some(StoreOp::PutReceived { .. }) = self.take(key) {
+            // The id may have been used before, by a message whose end is not handed over either: a removal does no harm.
+        }
+        let session = stored_session(stored);
+        self.push(Some(key), StoreOp::RemoveReceived { session, packet_id }, OP_BYTES);
+    }
+
+    pub fn put_retained(&mut self, message: &std::sync::Arc<session::Message>) {
+        let key = Key::Retained(xxh3_128(message.topic().as_bytes()));
+        let weight = OP_BYTES + message.len();
+        self.push(Some(key), StoreOp::PutRetained { message: message.clone() }, weight);
+    }
+
+    pub fn remove_retained(&mut self, topic: &str) {
+        let key = Key::Retained(xxh3_128(topic.as_bytes()));
+        self.push(Some(key), StoreOp::RemoveRetained { topic: topic.into() }, OP_BYTES);
+    }
+
+    pub fn put_delayed(&mut self, delayed: StoredDelayed) {
+        let weight = OP_BYTES + delayed.message.len();
+        self.push(Some(Key::Delayed(delayed.number)), StoreOp::PutDelayed(delayed), weight);
+    }
+
+    pub fn remove_delayed(&mut self, slot: u16, number: u64) {
+        if self.take(Key::Delayed(number)).is_none() {
+            let op = StoreOp::RemoveDelayed { slot, number };
+            self.push(Some(Key::Delayed(number)), op, OP_BYTES);
+        }
+    }
+
+    pub fn trim(&mut self, stored: u64, keep: u32) {
+        self.push(None, StoreOp::Trim { session: stored_session(stored), keep }, OP_BYTES);
+    }
+
+    pub fn load(&mut self, load: StoreLoad) {
+        self.loads.push(load);
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.ops.is_empty() || !self.loads.is_empty()
+    }
+
+    fn may_hand_over(&self) -> bool {
+        self.handed_over - self.committed < BATCHES_MAX
+    }
+
+    /// Notes the time of what has come in this tick, and hands it over if it is time or `now` is asked for.
+    pub fn tick(&mut self, now_ms: u64, now: bool) {
+        while let Some(&(due_ms, stored, place)) = self.late.front()
+            && (due_ms <= now_ms || now)
+        {
+            self.late.pop_front();
+            self.settle(stored, Settled { place, message: None });
+        }
+        if !self.has_waiting() {
+            return;
+        }
+        let since_ms = *self.since_ms.get_or_insert(now_ms);
+        let is_time = match self.mode {
+            StoreMode::Always => true,
+            StoreMode::EveryMs(interval_ms) => {
+                now || now_ms >= since_ms + interval_ms
+                    || self.bytes >= BATCH_BYTES
+                    || !self.loads.is_empty()
+            }
+        };
+        if is_time && self.may_hand_over() {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let mut ops: Vec<StoreOp> = Vec::with_capacity(self.by_key.len());
+        ops.extend(self.ops.drain(..).flatten());
+        let batch = StoreBatch {
+            sequence: self.handed_over + 1,
+            numbers_below: self.next_number,
+            ops,
+            loads: std::mem::take(&mut self.loads),
+        };
+        self.by_key.clear();
+        if self.by_key.capacity() > 1 << 16 {
+            self.by_key = HashMap::new();
+            self.ops = Vec::new();
+        }
+        self.bytes = 0;
+        self.since_ms = None;
+        self.handed_over += 1;
+        let request = StoreRequest { shard: self.shard, batch };
+        match self.requests.try_send(request) {
+            // A store that is gone has said why, and the node ends.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => panic!("more batches than the store has room for"),
+        }
+    }
+
+    /// The store has committed up to this batch.
+    pub fn committed(&mut self, sequence: u64) {
+        assert!(sequence <= self.handed_over, "nothing is committed that was not handed over");
+        self.committed = self.committed.max(sequence);
+    }
+
+    /// The batch whose commit covers everything so far; 0 if all is committed.
+    pub fn needed(&self) -> u64 {
+        if self.has_waiting() {
+            self.handed_over + 1
+        } else if self.committed < self.handed_over {
+            self.handed_over
+        } else {
+            0
+        }
+    }
+
+    /// The last batch that is committed.
+    pub fn committed_sequence(&self) -> u64 {
+        self.committed
+    }
+
+    /// Whether so much waits that those who publish should wait too.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= WAITING_BYTES_MAX
+    }
+
+    /// When it wants to be looked at again.
+    pub fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
+        let late = self.late.front().map(|&(due_ms, ..)| due_ms);
+        let waiting = (self.has_waiting() && self.may_hand_over()).then(|| match self.mode {
+            StoreMode::Always => now_ms,
+            StoreMode::EveryMs(interval_ms) => self.since_ms.map_or(now_ms, |at| at + interval_ms),
+        });
+        [late, waiting].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, bounded};
+    use mqtt::QoS;
+    use session::{Message, MessageId, Publication};
+
+    use super::*;
+
+    fn journal(mode: StoreMode) -> (Journal, Receiver<StoreRequest>) {
+        let (requests, receiver) = bounded(8);
+        (Journal::new(ShardId::new(0), 1, requests, mode), receiver)
+    }
+
+    fn entry(state: StoredState) -> StoredEntry {
+        let publication = Publication {
+            topic: "t",
+            payload: b"p",
+            forwarded: b"",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        StoredEntry {
+            state,
+            message: Some(Message::new(MessageId(5), &publication)),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            priority: 0,
+            subscription_ids: None,
+        }
+    }
+
+    #[test]
+    fn what_is_made_and_undone_in_between_never_reaches_the_store() {
+        let (mut journal, receiver) = journal(StoreMode::EveryMs(100));
+        let place = journal.next_place(true);
+        let settled = Settled { place, message: Some(MessageId(5)) };
+        journal.put_entry(9, place, PutAs::New, entry(StoredState::Queued));
+        let sent = StoredState::Sent(PacketId::new(1).unwrap());
+        journal.put_entry(9, place, PutAs::Changed, entry(sent));
+        journal.settle(9, settled);
+        journal.tick(0, false);
+        journal.tick(100, false);
+        let batch = receiver.try_recv().map(|request| request.batch.ops.len());
+        assert!(batch.is_err() || batch == Ok(0), "{batch:?}");
+    }
+
+    #[test]
+    fn a_change_of_what_is_not_there_yet_is_new() {
+        let (mut journal, receiver) = journal(StoreMode::Always);
+        let place = journal.next_place(false);
+        let sent = StoredState::Sent(PacketId::new(1).unwrap());
+        journal.put_entry(9, place, PutAs::New, entry(StoredState::Queued));
+        journal.put_entry(9, place, PutAs::Changed, entry(sent));
+        assert_eq!(journal.needed(), 1);
+        journal.tick(0, false);
+        let ops = receiver.try_recv().unwrap().batch.ops;
+        let [StoreOp::PutEntry { put: PutAs::New, entry, .. }] = &ops[..] else {
+            panic!("{ops:?}")
+        };
+        assert_eq!(entry.state, sent);
+        // Now it is there.
+        journal.settle(9, Settled { place, message: None });
+        journal.tick(0, false);
+        let ops = receiver.try_recv().unwrap().batch.ops;
+        assert!(matches!(&ops[..], [StoreOp::RemoveEntry { .. }]), "{ops:?}");
+    }
+
+    #[test]
+    fn batches_wait_for_the_store_and_grow_meanwhile() {
+        let (mut journal, receiver) = journal(StoreMode::Always);
+        for n in 1..=5_u16 {
+            journal.put_received(1, PacketId::new(n).unwrap());
+            journal.tick(0, false);
+        }
+        assert_eq!(receiver.try_iter().map(|r| r.batch.ops.len()).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!((journal.needed(), journal.deadline_ms(0)), (3, None));
+        journal.committed(1);
+        assert_eq!(journal.deadline_ms(7), Some(7));
+        journal.tick(0, false);
+        let third = receiver.try_recv().unwrap().batch;
+        assert_eq!((third.sequence, third.ops.len()), (3, 3));
+        journal.committed(3);
+        assert_eq!(journal.needed(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_session_comes_behind_what_it_had() {
+        let (mut journal, receiver) = journal(StoreMode::Always);
+        let place = journal.next_place(false);
+        journal.put_received(9, PacketId::new(1).unwrap());
+        journal.put_entry(9, place, PutAs::New, entry(StoredState::Queued));
+        journal.remove_session(9);
+        journal.tick(0, false);
+        let ops = receiver.try_recv().unwrap().batch.ops;
+        assert!(matches!(ops.last(), Some(StoreOp::RemoveSession { .. })), "{ops:?}");
+    }
+}

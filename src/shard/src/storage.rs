@@ -1,0 +1,331 @@
+//! What a shard asks of the store, and what the store answers: the border between a core's broker and durable state.
+//!
+//! A shard gathers [`StoreOp`]s while it works and hands them over as one [`StoreBatch`]. Batches of a shard are applied in
+//! their order, each whole or not at all. The store answers with [`StoreReply`]s: first what it has of the shard's slots, then
+//! how far it has committed. Everything is keyed by slot, so that another number of shards finds its data.
+//!
+//! Ops of one batch never name the same thing twice: what a later one makes void is taken out before it is handed over.
+
+use std::sync::Arc;
+
+use mqtt::{PacketId, QoS};
+use ring::ShardId;
+pub use session::StoredPlace;
+use session::{Message, MessageId};
+
+/// Names a stored session: the slot of its client id and a number that no session of this slot had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoredSession {
+    /// The slot of the client id, 0 to 4095.
+    pub slot: u16,
+    /// Increases from session to session.
+    pub number: u64,
+}
+
+/// What the client has to say next about a stored message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredState {
+    /// It waits in the queue.
+    Queued,
+    /// It was sent with this id; PUBACK (`QoS` 1) or PUBREC (`QoS` 2) has not come.
+    Sent(PacketId),
+    /// PUBREC has come, PUBCOMP not; the message itself is no longer needed.
+    Released(PacketId),
+}
+
+/// A message in a session's stored queue.
+#[derive(Debug, Clone)]
+pub struct StoredEntry {
+    /// What is awaited.
+    pub state: StoredState,
+    /// The message; of an entry that is [`StoredState::Released`] there is none.
+    pub message: Option<Arc<Message>>,
+    /// The `QoS` it is delivered with.
+    pub qos: QoS,
+    /// The RETAIN flag it is delivered with.
+    pub retain: bool,
+    /// Its priority in the queue.
+    pub priority: u8,
+    /// Identifiers of the subscriptions that match it.
+    pub subscription_ids: Option<Box<[u32]>>,
+}
+
+/// What is known of a place when an entry is put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutAs {
+    /// Nothing is stored there. If the message is kept once for all ([`StoredPlace::is_shared`]) this is one more use of it.
+    New,
+    /// Nothing is stored there, and the message may have come before, in another place: if any entry of the session has this
+    /// [`MessageId`] nothing is put. For messages that are published again after a crash.
+    NewUnlessKnown,
+    /// It is stored there; its state has changed.
+    Changed,
+}
+
+/// A will that is kept with its session.
+#[derive(Debug, Clone)]
+pub struct StoredWill {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Message Expiry Interval in seconds.
+    pub expiry_interval_s: Option<u32>,
+    /// Will Delay Interval in seconds.
+    pub delay_s: u32,
+}
+
+/// What is kept of a session beside its subscriptions and messages.
+#[derive(Debug, Clone)]
+pub struct SessionHead {
+    /// The client id.
+    pub client_id: Box<str>,
+    /// When it was created, in seconds since the Unix epoch.
+    pub created_unix_s: u32,
+    /// Session Expiry Interval in seconds; `u32::MAX` never expires.
+    pub expiry_interval_s: u32,
+    /// When its connection ended, in milliseconds since the Unix epoch; `None` while it is connected.
+    pub offline_since_unix_ms: Option<u64>,
+    /// Its will, if it is still to be published.
+    pub will: Option<StoredWill>,
+}
+
+/// A subscription that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSubscription {
+    /// The filter as the client named it, with `$share/...` and mountpoint.
+    pub filter: Box<str>,
+    /// The options in the bits of the specification (MQTT-3.8.3.1).
+    pub options: u8,
+    /// The subscription identifier; 0 for none.
+    pub id: u32,
+}
+
+/// A message that is to be published later (SEED-PUB-16); or one on its way to other shards, due at once: if the broker ends
+/// before they have it, it is published again at the next start.
+#[derive(Debug, Clone)]
+pub struct StoredDelayed {
+    /// The slot of its topic; of one that was on its way, that of its publisher's client id.
+    pub slot: u16,
+    /// Tells apart those of one slot.
+    pub number: u64,
+    /// When it is due, in milliseconds since the Unix epoch; 0 for one that was on its way.
+    pub due_unix_ms: u64,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum StoreOp {
+    /// A session is new, or its head has changed.
+    PutSession {
+        /// Which.
+        session: StoredSession,
+        /// Its head.
+        head: Box<SessionHead>,
+    },
+    /// A session has ended: everything of it goes.
+    RemoveSession {
+        /// Which.
+        session: StoredSession,
+    },
+    /// A subscription is new or has changed.
+    PutSubscription {
+        /// Whose.
+        session: StoredSession,
+        /// It.
+        subscription: StoredSubscription,
+    },
+    /// A subscription is gone.
+    RemoveSubscription {
+        /// Whose.
+        session: StoredSession,
+        /// Its filter.
+        filter: Box<str>,
+    },
+    /// A message is in a session's queue, or its state has changed.
+    PutEntry {
+        /// Whose.
+        session: StoredSession,
+        /// Where.
+        place: StoredPlace,
+        /// What is known of the place.
+        put: PutAs,
+        /// It.
+        entry: StoredEntry,
+    },
+    /// A message is done.
+    RemoveEntry {
+        /// Whose.
+        session: StoredSession,
+        /// Where.
+        place: StoredPlace,
+    },
+    /// A stored place has one use less for a message that is kept once for all.
+    Release {
+        /// The message.
+        message: MessageId,
+    },
+    /// A `QoS` 2 message was received; its PUBREL has not come.
+    PutReceived {
+        /// Whose.
+        session: StoredSession,
+        /// The id it came with.
+        packet_id: PacketId,
+    },
+    /// Its PUBREL has come.
+    RemoveReceived {
+        /// Whose.
+        session: StoredSession,
+        /// The id.
+        packet_id: PacketId,
+    },
+    /// The queue of a session that is not loaded is to hold so many messages at most that are not under way; the oldest go,
+    /// `QoS` 0 first, lowest priority first, as in [`session::Mqueue`].
+    Trim {
+        /// Whose.
+        session: StoredSession,
+        /// How many stay.
+        keep: u32,
+    },
+    /// A topic's retained message.
+    PutRetained {
+        /// It; it names its topic.
+        message: Arc<Message>,
+    },
+    /// A topic has none any more.
+    RemoveRetained {
+        /// The topic.
+        topic: Box<str>,
+    },
+    /// A message is to be published later.
+    PutDelayed(StoredDelayed),
+    /// It was, or is not to be.
+    RemoveDelayed {
+        /// The slot of its topic.
+        slot: u16,
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// What a shard hands over at once.
+#[derive(Debug, Default)]
+pub struct StoreBatch {
+    /// 1 for the first batch of a shard, then one more each.
+    pub sequence: u64,
+    /// A number above all places, session and delayed numbers given out so far, so that none is given twice after a crash.
+    pub numbers_below: u64,
+    /// The changes, in order.
+    pub ops: Vec<StoreOp>,
+    /// To be read when the changes are applied.
+    pub loads: Vec<StoreLoad>,
+}
+
+/// What a shard wants to read.
+#[derive(Debug, Clone)]
+pub enum StoreLoad {
+    /// The messages under way of a session, and the ids of received `QoS` 2 messages.
+    Session(StoredSession),
+    /// The messages of these topics, for a shard that does not keep them in memory.
+    Retained {
+        /// Comes back with the answer.
+        token: u64,
+        /// The topics.
+        topics: Vec<Box<str>>,
+    },
+}
+
+/// What comes to the store from all shards.
+#[derive(Debug)]
+pub struct StoreRequest {
+    /// Who asks.
+    pub shard: ShardId,
+    /// What.
+    pub batch: StoreBatch,
+}
+
+/// A session as it is found at the start: without its messages.
+#[derive(Debug, Clone)]
+pub struct StoredSessionRow {
+    /// Its name.
+    pub session: StoredSession,
+    /// Its head.
+    pub head: SessionHead,
+    /// Its subscriptions.
+    pub subscriptions: Vec<StoredSubscription>,
+    /// Whether there are messages under way, or received ids. A session without need not be loaded.
+    pub has_messages: bool,
+}
+
+/// A retained message as it is found at the start.
+#[derive(Debug, Clone)]
+pub enum StoredRetained {
+    /// With its message.
+    Message(Arc<Message>),
+    /// Its topic and when it expires, where messages stay in the store (`retainer.storage_type = disc_only`).
+    Topic {
+        /// The topic.
+        topic: Box<str>,
+        /// When it was published, in milliseconds since the Unix epoch.
+        published_unix_ms: u64,
+        /// When it is to be discarded, in milliseconds since the Unix epoch.
+        expires_unix_ms: Option<u64>,
+        /// Bytes of the payload.
+        payload_len: u32,
+    },
+}
+
+/// How the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It commits.
+    Good,
+    /// It cannot write: nothing is committed until it can. What was committed is safe.
+    Failing,
+}
+
+/// What the store answers to a shard.
+#[derive(Debug)]
+pub enum StoreReply {
+    /// Some of the shard's sessions. Comes before [`StoreReply::Found`].
+    Sessions(Vec<StoredSessionRow>),
+    /// Some of the shard's retained messages.
+    Retained(Vec<StoredRetained>),
+    /// Some of the shard's delayed messages.
+    Delayed(Vec<StoredDelayed>),
+    /// That was all there was at the start. Numbers of places, sessions and delayed messages go on from here.
+    Found {
+        /// Above all that were ever given out.
+        numbers_from: u64,
+    },
+    /// The shard's batches up to this one are committed as `store.sync` says: with `always`, they are on disk.
+    Committed {
+        /// The batch's number.
+        sequence: u64,
+    },
+    /// A session's messages, in order of their places, and its received ids.
+    Session {
+        /// Whose.
+        session: StoredSession,
+        /// The messages.
+        entries: Vec<(StoredPlace, StoredEntry)>,
+        /// Ids of received `QoS` 2 messages.
+        received: Vec<PacketId>,
+    },
+    /// Retained messages that were asked for; those that are gone are left out.
+    RetainedMessages {
+        /// The token of the question.
+        token: u64,
+        /// They.
+        messages: Vec<Arc<Message>>,
+    },
+    /// A queue was trimmed: so many messages are lost, by `QoS`.
+    Trimmed {
+        /// Whose.
+        session: StoredSession,
+        /// Of `QoS` 0, 1 and 2.
+        lost: [u32; 3],
+    },
+    /// The store's health has changed.
+    Health(StoreHealth),
+}

@@ -1,0 +1,366 @@
+//! One round: the changes of its batches, put together over what the engine has, until they are written at once.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use mqtt::QoS;
+use ring::ShardId;
+use session::{Message, MessageId};
+use shard::storage::{
+    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession,
+};
+
+use super::{Damage, Outcome};
+use crate::codec::keys::{self, Key};
+use crate::codec::values::{self, Applied, EntryOutline};
+use crate::engine::{Change, EngineError, EngineRead, Keyspace};
+
+/// Most keys of a session that ends within a round; one with more is marked and removed in slices.
+const REMOVED_AT_ONCE: usize = 512;
+
+/// A key that is changed.
+struct Pending {
+    value: Option<Vec<u8>>,
+    /// The engine has nothing under this key: when it is removed again, there is nothing to write.
+    is_new: bool,
+}
+
+/// How the use of a shared message changes.
+#[derive(Default)]
+struct Use {
+    change: i64,
+    message: Option<Arc<Message>>,
+}
+
+/// A round that is being put together.
+pub(super) struct Round<'e, E> {
+    engine: &'e E,
+    pending: [BTreeMap<Key, Pending>; Keyspace::COUNT],
+    uses: HashMap<MessageId, Use>,
+    ended: Vec<StoredSession>,
+    outcome: Outcome,
+    damage: Damage,
+}
+
+/// A round that is ready to be written.
+pub(super) struct Finished {
+    pub(super) changes: Vec<Change>,
+    pub(super) outcome: Outcome,
+    /// Sessions that are marked as ended.
+    pub(super) ended: Vec<StoredSession>,
+    pub(super) damage: Damage,
+}
+
+impl<'e, E: EngineRead> Round<'e, E> {
+    pub(super) fn new(engine: &'e E, damage: Damage) -> Self {
+        Self {
+            engine,
+            pending: Default::default(),
+            uses: HashMap::new(),
+            ended: Vec::new(),
+            outcome: Outcome::default(),
+            damage,
+        }
+    }
+
+    pub(super) fn apply(&mut self, shard: ShardId, batch: &StoreBatch) -> Result<(), EngineError> {
+        for op in &batch.ops {
+            self.outcome.ops += 1;
+            self.op(shard, op)?;
+        }
+        self.outcome.batches += 1;
+        self.outcome.loads.extend(batch.loads.iter().map(|load| (shard, load.clone())));
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, keyspace: Keyspace, key: &[u8], value: Vec<u8>) {
+        self.set(keyspace, Key::from_slice(key), value, false);
+    }
+
+    /// What is to be written. The record of what was applied is part of it.
+    pub(super) fn finish(mut self, applied: Applied) -> Result<Finished, EngineError> {
+        self.count()?;
+        let key = keys::meta::APPLIED;
+        self.put(Keyspace::Meta, key, values::applied(key, applied));
+        let mut changes = Vec::with_capacity(self.pending.iter().map(BTreeMap::len).sum());
+        for (keyspace, pending) in Keyspace::ALL.into_iter().zip(self.pending) {
+            changes.extend(pending.into_iter().map(|(key, pending)| Change {
+                keyspace,
+                key,
+                value: pending.value,
+            }));
+        }
+        self.outcome.keys = changes.len() as u64;
+        Ok(Finished { changes, outcome: self.outcome, ended: self.ended, damage: self.damage })
+    }
+
+    fn op(&mut self, shard: ShardId, op: &StoreOp) -> Result<(), EngineError> {
+        match op {
+            StoreOp::PutSession { session, head } => {
+                let key = keys::session(*session);
+                let value = values::head(&key, head);
+                self.set(Keyspace::Sessions, key, value, false);
+            }
+            StoreOp::RemoveSession { session } => self.remove_session(*session)?,
+            StoreOp::PutSubscription { session, subscription } => {
+                let key = keys::subscription(*session, &subscription.filter);
+                let value = values::subscription(&key, subscription);
+                self.set(Keyspace::Subscriptions, key, value, false);
+            }
+            StoreOp::RemoveSubscription { session, filter } => {
+                self.remove(Keyspace::Subscriptions, keys::subscription(*session, filter));
+            }
+            StoreOp::PutEntry { session, place, put, entry } => {
+                self.put_entry(*session, *place, *put, entry)?;
+            }
+            StoreOp::RemoveEntry { session, place } => {
+                self.remove(Keyspace::Entries, keys::entry(*session, *place));
+            }
+            StoreOp::Release { message } => self.release(*message),
+            StoreOp::PutReceived { session, packet_id } => {
+                let key = keys::received(*session, *packet_id);
+                let value = values::mark(&key);
+                self.set(Keyspace::Received, key, value, false);
+            }
+            StoreOp::RemoveReceived { session, packet_id } => {
+                self.remove(Keyspace::Received, keys::received(*session, *packet_id));
+            }
+            StoreOp::Trim { session, keep } => self.trim(shard, *session, *keep)?,
+            StoreOp::PutRetained { message } => {
+                let key = keys::retained(message.topic());
+                let value = values::message(&key, message);
+                self.set(Keyspace::Retained, key, value, false);
+            }
+            StoreOp::RemoveRetained { topic } => {
+                self.remove(Keyspace::Retained, keys::retained(topic));
+            }
+            StoreOp::PutDelayed(delayed) => {
+                let key = keys::delayed(delayed.slot, delayed.number);
+                let value = values::delayed(&key, delayed);
+                self.set(Keyspace::Delayed, key, value, false);
+            }
+            StoreOp::RemoveDelayed { slot, number } => {
+                self.remove(Keyspace::Delayed, keys::delayed(*slot, *number));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_entry(
+        &mut self,
+        session: StoredSession,
+        place: StoredPlace,
+        put: PutAs,
+        entry: &StoredEntry,
+    ) -> Result<(), EngineError> {
+        if put == PutAs::NewUnlessKnown && self.has_message(session, entry)? {
+            return Ok(());
+        }
+        let is_new = put != PutAs::Changed;
+        if let Some(message) = entry.message.as_ref().filter(|_| is_new && place.is_shared()) {
+            let used = self.uses.entry(message.id).or_default();
+            used.change += 1;
+            used.message.get_or_insert_with(|| Arc::clone(message));
+        }
+        let key = keys::entry(session, place);
+        let value = values::entry(&key, place, entry);
+        self.set(Keyspace::Entries, key, value, is_new);
+        Ok(())
+    }
+
+    /// Whether a session has the message of an entry in another one.
+    fn has_message(
+        &self,
+        session: StoredSession,
+        entry: &StoredEntry,
+    ) -> Result<bool, EngineError> {
+        let wanted = entry.message.as_ref().map(|message| message.id);
+        let mut is_there = false;
+        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+            let outline = values::read_entry_outline(key, value);
+            is_there = outline.is_ok_and(|outline| wanted.is_some() && outline.message == wanted);
+            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(is_there)
+    }
+
+    fn release(&mut self, message: MessageId) {
+        self.uses.entry(message).or_default().change -= 1;
+    }
+
+    fn remove_session(&mut self, session: StoredSession) -> Result<(), EngineError> {
+        self.remove(Keyspace::Sessions, keys::session(session));
+        if !self.remove_some(session, REMOVED_AT_ONCE)? {
+            let key = keys::ended(session);
+            let value = values::mark(&key);
+            self.set(Keyspace::Meta, key, value, true);
+            self.ended.push(session);
+        }
+        Ok(())
+    }
+
+    /// Removes up to `most` keys of what a session had. Says whether that was all.
+    pub(super) fn remove_some(
+        &mut self,
+        session: StoredSession,
+        most: usize,
+    ) -> Result<bool, EngineError> {
+        let prefix = keys::session(session);
+        let mut gone: Vec<(Keyspace, Key, Option<MessageId>)> = Vec::new();
+        let mut is_all = true;
+        let mut damaged = 0;
+        for keyspace in [Keyspace::Subscriptions, Keyspace::Received, Keyspace::Entries] {
+            self.show_under(keyspace, &prefix, &mut |key, value| {
+                if gone.len() == most {
+                    is_all = false;
+                    return ControlFlow::Break(());
+                }
+                let mut uses = None;
+                if keyspace == Keyspace::Entries {
+                    match values::read_entry_outline(key, value) {
+                        Ok(outline) => uses = outline.uses,
+                        Err(_) => damaged += 1,
+                    }
+                }
+                gone.push((keyspace, Key::from_slice(key), uses));
+                ControlFlow::Continue(())
+            })?;
+        }
+        self.damage.values += damaged;
+        for (keyspace, key, uses) in gone {
+            self.remove(keyspace, key);
+            if let Some(message) = uses {
+                self.release(message);
+            }
+        }
+        Ok(is_all)
+    }
+
+    /// Nothing is left of a session that has ended.
+    pub(super) fn forget_ended(&mut self, session: StoredSession) {
+        self.remove(Keyspace::Meta, keys::ended(session));
+    }
+
+    fn trim(
+        &mut self,
+        shard: ShardId,
+        session: StoredSession,
+        keep: u32,
+    ) -> Result<(), EngineError> {
+        let mut queued: Vec<(Key, EntryOutline)> = Vec::new();
+        let mut damaged = 0;
+        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+            match values::read_entry_outline(key, value) {
+                Ok(outline) if outline.is_queued => queued.push((Key::from_slice(key), outline)),
+                Ok(_) => {}
+                Err(_) => damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.damage.values += damaged;
+        let excess = queued.len().saturating_sub(keep as usize);
+        // As `session::Mqueue` displaces them; they are in the order of their places, and the sort keeps it.
+        queued.sort_by_key(|(_, outline)| (outline.qos != QoS::AtMostOnce, outline.priority));
+        let mut lost = [0; 3];
+        for (key, outline) in queued.into_iter().take(excess) {
+            self.remove(Keyspace::Entries, key);
+            lost[usize::from(outline.qos.bits())] += 1;
+            if let Some(message) = outline.uses {
+                self.release(message);
+            }
+        }
+        self.outcome.replies.push((shard, StoreReply::Trimmed { session, lost }));
+        Ok(())
+    }
+
+    fn set(&mut self, keyspace: Keyspace, key: Key, value: Vec<u8>, is_new: bool) {
+        let pending =
+            self.pending[keyspace.index()].entry(key).or_insert(Pending { value: None, is_new });
+        pending.value = Some(value);
+    }
+
+    fn remove(&mut self, keyspace: Keyspace, key: Key) {
+        let pending = &mut self.pending[keyspace.index()];
+        if pending.get(&key).is_some_and(|pending| pending.is_new) {
+            pending.remove(&key);
+        } else {
+            pending.insert(key, Pending { value: None, is_new: false });
+        }
+    }
+
+    /// Shows what is under a prefix with the changes so far, in order.
+    fn show_under(
+        &self,
+        keyspace: Keyspace,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let mut pending = self.pending[keyspace.index()]
+            .range(Key::from_slice(prefix)..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .peekable();
+        let mut flow = ControlFlow::Continue(());
+        let below = keys::behind(prefix);
+        self.engine.scan(keyspace, prefix, below.as_deref(), &mut |key, value| {
+            while let Some((earlier, change)) = pending.next_if(|(own, _)| own.as_slice() < key) {
+                if let Some(value) = &change.value {
+                    flow = visit(earlier, value);
+                    flow?;
+                }
+            }
+            let changed = pending.next_if(|(own, _)| own.as_slice() == key);
+            flow = match changed.map(|(_, change)| &change.value) {
+                None => visit(key, value),
+                Some(Some(changed)) => visit(key, changed),
+                Some(None) => ControlFlow::Continue(()),
+            };
+            flow
+        })?;
+        for (key, change) in pending {
+            if flow.is_break() {
+                break;
+            }
+            if let Some(value) = &change.value {
+                flow = visit(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the uses of the round into counts: one read and at most two changes for each message.
+    fn count(&mut self) -> Result<(), EngineError> {
+        for (id, used) in std::mem::take(&mut self.uses) {
+            if used.change == 0 {
+                continue;
+            }
+            let key = keys::message(id);
+            let before = match self.engine.get(Keyspace::Counts, &key)? {
+                Some(value) => values::read_number(&key, &value).unwrap_or_else(|_| {
+                    self.damage.values += 1;
+                    0
+                }),
+                None => 0,
+            };
+            let after = before.checked_add_signed(used.change).unwrap_or_else(|| {
+                self.damage.counts += 1;
+                0
+            });
+            if after > 0 {
+                let value = values::number(&key, after);
+                self.set(Keyspace::Counts, key.clone(), value, false);
+                if before == 0
+                    && let Some(message) = used.message
+                {
+                    let value = values::message(&key, &message);
+                    self.set(Keyspace::Messages, key, value, false);
+                }
+            } else if before > 0 {
+                self.remove(Keyspace::Counts, key.clone());
+                self.remove(Keyspace::Messages, key);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a store cannot be opened, saved or restored.
+
+use std::path::{Path, PathBuf};
+
+use displaydoc::Display;
+use thiserror::Error;
+
+use crate::engine::EngineError;
+
+/// Why the store did not do what was asked. Each message says what to do.
+#[derive(Debug, Display, Error)]
+pub enum StoreError {
+    /// the store in {folder} is in use by another process; stop that one, or give this one another data folder
+    InUse {
+        /// The store's folder.
+        folder: PathBuf,
+    },
+    /// the store is of format {found} and this build knows formats up to {known}; start the newer build that wrote it, or give this one another data folder
+    Newer {
+        /// What it says.
+        found: u64,
+        /// The newest this build knows.
+        known: u32,
+    },
+    /// the store is damaged: {0}; restore a backup with "ringmq store restore DIR", or move the folder away to start with an empty store
+    Damaged(String),
+    /// cannot open the store in {folder}: {reason}; the folder must be readable and writable for the broker's user
+    Open {
+        /// The store's folder.
+        folder: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// no space left on the disk of the store in {folder}; make room there and start again
+    NoSpace {
+        /// The store's folder.
+        folder: PathBuf,
+    },
+    /// the store's engine failed: {0}
+    Engine(#[from] EngineError),
+    /// the store is closed
+    Closed,
+}
+
+impl StoreError {
+    /// What an engine's error means for the store in this folder.
+    pub(crate) fn of_folder(folder: &Path, error: EngineError) -> Self {
+        let folder = folder.to_owned();
+        match error {
+            EngineError::Locked => Self::InUse { folder },
+            EngineError::NoSpace => Self::NoSpace { folder },
+            EngineError::Io(error) => Self::Open { folder, reason: error.to_string() },
+            EngineError::EngineVersion => {
+                Self::Open { folder, reason: "another version of the engine wrote it".to_owned() }
+            }
+            EngineError::Damaged(what) => Self::Damaged(what),
+            EngineError::Stopped => Self::Engine(EngineError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The thread that tells the shards what is there at the start.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::outlet::send;
+use super::shared::Shared;
+use super::{ShardOutlet, StoreStage};
+use crate::StoreError;
+use crate::core::Boot;
+use crate::engine::EngineRead;
+
+pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
+    let start = Instant::now();
+    loop {
+        let step = boot.step(&mut |shard, reply| {
+            // A shard that has ended is not waited for; the others go on.
+            send(&outlets[shard.index()], reply, shared);
+        });
+        if shared.is_closing() {
+            return;
+        }
+        match step {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                log::error!("the store cannot be read: {error}");
+                shared.fail(StoreError::from(error));
+                return;
+            }
+        }
+    }
+    let (found, damage) = (boot.found(), boot.damage());
+    if damage.values > 0 {
+        log::error!(
+            "{} values of the store were damaged and are left out; a backup may have them",
+            damage.values
+        );
+    }
+    log::info!(
+        "the store handed over {} sessions, {} retained and {} delayed messages in {:.1} s",
+        found.sessions,
+        found.retained,
+        found.delayed,
+        start.elapsed().as_secs_f64()
+    );
+    let mut gauges = shared.gauges();
+    gauges.found = Some(found);
+    gauges.damage_read.values += damage.values;
+    drop(gauges);
+    shared.reach(StoreStage::Ready);
+}

@@ -1,0 +1,326 @@
+//! The thread that writes.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+
+use super::outlet::WriterOutlet;
+use super::reader::{self, Job};
+use super::shared::Shared;
+use super::{Control, OnHealth, StoreSetup, StoreStage, StoreSync, boot};
+use crate::StoreError;
+use crate::core::{Boot, Core, Outcome};
+use crate::engine::{Engine, EngineError};
+
+/// How long after an error it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a reply that a shard's channel had no room for is tried again.
+const RESEND: Duration = Duration::from_millis(2);
+/// How often the sizes on disk are asked for while there is work.
+const SIZES: Duration = Duration::from_secs(1);
+/// How long batches are gathered at most where nobody waits for a sync: what is put and removed within it costs no write.
+const GATHER_MAX: Duration = Duration::from_millis(20);
+
+pub(super) struct Writer<E: Engine> {
+    core: Core<E>,
+    sync: StoreSync,
+    shared: Arc<Shared>,
+    requests: Receiver<StoreRequest>,
+    control: Receiver<Control>,
+    outlets: Vec<WriterOutlet>,
+    jobs: Sender<Job<E::Snapshot>>,
+    helpers: Vec<JoinHandle<()>>,
+    on_health: OnHealth,
+    /// Since when batches are gathered.
+    gathering_since: Option<Instant>,
+    /// Written and not synced, since when.
+    unsynced_since: Option<Instant>,
+    /// When to try again; `None` while all is well.
+    retry_at: Option<Instant>,
+    sizes_at: Instant,
+    /// A shard's channel was full.
+    has_unsent: bool,
+    has_ended: bool,
+    is_closing: bool,
+}
+
+impl<E: Engine + 'static> Writer<E> {
+    pub(super) fn start(
+        engine: E,
+        setup: StoreSetup,
+        shared: Arc<Shared>,
+        requests: Receiver<StoreRequest>,
+        control: Receiver<Control>,
+    ) -> Result<Self, StoreError> {
+        let StoreSetup { sync, shards, retained_on_disc_only, on_health, .. } = setup;
+        let core = Core::open(engine, shards.len())?;
+        let from_start =
+            Boot::new(core.snapshot(), shards.len(), core.numbers_from(), retained_on_disc_only);
+        let (jobs, jobs_taken) = unbounded();
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
+        };
+        shared.reach(StoreStage::Loading);
+        let (outlets, for_boot) = (shards.clone(), Arc::clone(&shared));
+        let booting =
+            spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot)))?;
+        let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
+        let reading =
+            spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
+        let mut writer = Self {
+            has_ended: core.has_ended(),
+            core,
+            sync,
+            shared,
+            requests,
+            control,
+            outlets: shards.into_iter().map(WriterOutlet::new).collect(),
+            jobs,
+            helpers: vec![booting, reading],
+            on_health,
+            gathering_since: None,
+            unsynced_since: None,
+            retry_at: None,
+            sizes_at: Instant::now(),
+            has_unsent: false,
+            is_closing: false,
+        };
+        writer.refresh_sizes();
+        Ok(writer)
+    }
+
+    /// Until it is closed.
+    pub(super) fn run(mut self) -> Result<(), StoreError> {
+        while !self.is_closing {
+            self.receive();
+            self.work();
+        }
+        self.close()
+    }
+
+    /// Waits for something to do and takes all batches there are.
+    fn receive(&mut self) {
+        let now = Instant::now();
+        let timer = match self.next_due() {
+            Some(due) => crossbeam_channel::at(due.max(now)),
+            None => never(),
+        };
+        select! {
+            recv(self.requests) -> request => match request {
+                Ok(request) => self.core.take(request),
+                Err(_) => self.is_closing = true,
+            },
+            recv(self.control) -> control => match control {
+                Ok(Control::Snapshot(answer)) => {
+                    if self.retry_at.is_none() {
+                        // Who asked may have given up.
+                        let _ = answer.send(Arc::new(self.core.snapshot()));
+                    }
+                }
+                Ok(Control::Close) | Err(_) => self.is_closing = true,
+            },
+            recv(timer) -> _ => {}
+        }
+        while let Ok(request) = self.requests.try_recv() {
+            self.core.take(request);
+        }
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn next_due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let resend = self.has_unsent.then(|| now + RESEND);
+        if let Some(retry) = self.retry_at {
+            return Some(resend.map_or(retry, |resend| resend.min(retry)));
+        }
+        let gathered = self.gathering_since.map(|since| since + self.gather());
+        let sync = match (self.sync, self.unsynced_since) {
+            (StoreSync::Every(interval), Some(since)) => Some(since + interval),
+            _ => None,
+        };
+        let sweep = self.has_ended.then_some(now);
+        [resend, gathered, sync, sweep].into_iter().flatten().min()
+    }
+
+    fn gather(&self) -> Duration {
+        match self.sync {
+            StoreSync::Always => Duration::ZERO,
+            StoreSync::Every(interval) => (interval / 4).min(GATHER_MAX),
+            StoreSync::Never => GATHER_MAX,
+        }
+    }
+
+    fn work(&mut self) {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|retry| now < retry) {
+            self.flush();
+            return;
+        }
+        if let Err(error) = self.try_work(now) {
+            self.failed(&error);
+        } else if self.retry_at.take().is_some() {
+            self.recovered();
+        }
+        self.flush();
+        if now.duration_since(self.sizes_at) >= SIZES {
+            self.refresh_sizes();
+        }
+    }
+
+    fn try_work(&mut self, now: Instant) -> Result<(), EngineError> {
+        if self.retry_at.is_some() {
+            let outcome = self.core.recover()?;
+            self.has_ended = self.core.has_ended();
+            if let Some(outcome) = outcome {
+                self.done(outcome);
+            }
+        }
+        if self.is_due(now) {
+            self.round()?;
+        }
+        if let (StoreSync::Every(interval), Some(since)) = (self.sync, self.unsynced_since)
+            && now.duration_since(since) >= interval
+        {
+            self.sync()?;
+        }
+        if self.has_ended && !self.core.has_waiting() {
+            self.has_ended = self.core.sweep()?;
+            self.unsynced_since.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Whether what waits is to be applied now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if !self.core.has_waiting() {
+            self.gathering_since = None;
+            return false;
+        }
+        let since = *self.gathering_since.get_or_insert(now);
+        let is_due =
+            now.duration_since(since) >= self.gather() || self.is_closing || self.core.is_urgent();
+        if is_due {
+            self.gathering_since = None;
+        }
+        is_due
+    }
+
+    fn round(&mut self) -> Result<(), EngineError> {
+        let start = Instant::now();
+        let is_always = self.sync == StoreSync::Always;
+        let shared = &self.shared;
+        let outcome = self.core.commit(|engine| {
+            if is_always {
+                timed_sync(engine, shared)?;
+            }
+            Ok(())
+        })?;
+        let Some(outcome) = outcome else { return Ok(()) };
+        if !is_always {
+            self.unsynced_since.get_or_insert(start);
+        }
+        self.shared.gauges().round(&outcome, start.elapsed());
+        self.done(outcome);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), EngineError> {
+        timed_sync(self.core.engine_mut(), &self.shared)?;
+        self.unsynced_since = None;
+        Ok(())
+    }
+
+    fn done(&mut self, outcome: Outcome) {
+        for (shard, reply) in outcome.replies {
+            self.outlets[shard.index()].push(reply);
+        }
+        for (shard, sequence) in outcome.committed {
+            self.outlets[shard.index()].commit(sequence);
+        }
+        if !outcome.loads.is_empty() {
+            let snapshot = Arc::new(self.core.snapshot());
+            for (shard, load) in outcome.loads {
+                // The reader ends only after this thread has.
+                let _ = self.jobs.send(Job { snapshot: Arc::clone(&snapshot), shard, load });
+            }
+        }
+        self.has_ended = self.core.has_ended();
+        let mut gauges = self.shared.gauges();
+        gauges.damage_written = self.core.damage();
+    }
+
+    fn flush(&mut self) {
+        self.has_unsent = false;
+        for outlet in &mut self.outlets {
+            self.has_unsent |= !outlet.flush();
+        }
+    }
+
+    fn failed(&mut self, error: &EngineError) {
+        let is_new = self.retry_at.is_none();
+        self.retry_at = Some(Instant::now() + RETRY);
+        let text = format!(
+            "the store cannot write: {error}; what was acknowledged is safe, nothing more is until it can"
+        );
+        self.shared.gauges().failed(&text);
+        if is_new {
+            log::error!("{text}");
+            self.tell(StoreHealth::Failing, &text);
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.shared.gauges().recovered();
+        log::warn!("the store writes again; nothing acknowledged was lost");
+        self.tell(StoreHealth::Good, "the store writes again");
+    }
+
+    fn tell(&mut self, health: StoreHealth, text: &str) {
+        for outlet in &mut self.outlets {
+            outlet.push(StoreReply::Health(health));
+        }
+        (self.on_health)(health, text);
+    }
+
+    fn refresh_sizes(&mut self) {
+        self.sizes_at = Instant::now();
+        self.shared.gauges().sizes = self.core.engine().sizes();
+    }
+
+    fn close(mut self) -> Result<(), StoreError> {
+        while let Ok(request) = self.requests.try_recv() {
+            self.core.take(request);
+        }
+        let mut end = if self.retry_at.is_some() {
+            self.core.recover().map(|outcome| outcome.map(|outcome| self.done(outcome)))
+        } else {
+            Ok(None)
+        };
+        if end.is_ok() {
+            end = self.round().map(Some);
+        }
+        if end.is_ok() {
+            end = self.sync().map(Some);
+        }
+        self.flush();
+        self.refresh_sizes();
+        self.shared.close();
+        drop(self.jobs);
+        for helper in self.helpers {
+            if let Err(panic) = helper.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        end.map(|_| ()).map_err(StoreError::from)
+    }
+}
+
+fn timed_sync<E: Engine>(engine: &mut E, shared: &Shared) -> Result<(), EngineError> {
+    let start = Instant::now();
+    engine.sync()?;
+    shared.gauges().synced(start.elapsed());
+    Ok(())
+}
