@@ -88,6 +88,19 @@ pub fn load_tool() -> PathBuf {
     path
 }
 
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not in time.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + START_WAIT;
+    while !so() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// True when the binary under test was built with optimisation, by the folder it is in.
 #[must_use]
 pub fn is_release() -> bool {

@@ -12,8 +12,8 @@ use ring::{Mesh, ShardId, default_capacity};
 use ringmq_tests::packet::{Connect, Publish, Subscribe, Version};
 use session::acl::{Acl, AclDecision};
 use shard::{
-    ConnectionId, DelayedPlaces, Effect, ListenerClients, ListenerId, Now, Outgoing, Shard,
-    ShardSetup,
+    ConnectionId, DelayedPlaces, Effect, ListenerClients, ListenerId, Now, Outgoing, OverloadBoard,
+    Shard, ShardSetup,
 };
 
 /// Counts the allocations of the thread that runs a test.
@@ -63,6 +63,7 @@ impl Desk {
         let now = Now { mono_ms: 1000, unix_ms: 1_700_000_000_000 };
         let delayed = Arc::new(DelayedPlaces::new(settings.delayed.max_messages));
         let capacity = default_capacity(count);
+        let overload = Arc::new(OverloadBoard::new(count));
         let mesh = Mesh::build(count, capacity.data, capacity.control);
         let shards = mesh.into_iter().enumerate().map(|(n, mesh)| {
             Shard::new(ShardSetup {
@@ -75,7 +76,7 @@ impl Desk {
                 banned: Arc::default(),
                 listeners: listeners.clone(),
                 delayed: delayed.clone(),
-                store: None,
+                overload: overload.clone(),
                 replies: crossbeam_channel::bounded(64).0,
                 seed: 7,
                 now,

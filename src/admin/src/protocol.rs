@@ -3,7 +3,7 @@
 //! A connection carries one request. The answer is any number of rows, each a JSON object on a line, and one last line
 //! `{"done":true}` or `{"error":"...","kind":"..."}`. No row has a member `done` or `error`.
 
-use node::{Ban, BannedWho, ListenerInfo, RetainerInfo, RouteInfo, SettingInfo};
+use node::{Alarm, Ban, BannedWho, ListenerInfo, RetainerInfo, RouteInfo, SettingInfo};
 use serde::{Deserialize, Serialize};
 use shard::command::{ClientRow, DelayedRow, RetainedRow, SessionRow, SubscriptionRow};
 
@@ -47,6 +47,8 @@ pub enum AdminRequest {
         /// As for [`AdminRequest::ListenersStart`].
         name: String,
     },
+    /// Alarms: an [`AlarmLine`] each, those that are active first.
+    Alarms,
     /// Who may not connect: a [`BanLine`] each.
     BannedList,
     /// Bans somebody, or changes their ban. No row.
@@ -501,6 +503,39 @@ impl From<DelayedRow> for DelayedLine {
             payload_bytes: row.payload_len,
             payload,
             payload_hex,
+        }
+    }
+}
+
+/// An alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmLine {
+    /// Its id.
+    pub id: String,
+    /// `warning`, `error` or `critical`.
+    pub severity: String,
+    /// What it is.
+    pub title: String,
+    /// What was found.
+    pub summary: String,
+    /// Whether it is active.
+    pub active: bool,
+    /// Unix time in seconds.
+    pub raised_at: u64,
+    /// Unix time in seconds, if it is over.
+    pub cleared_at: Option<u64>,
+}
+
+impl From<Alarm> for AlarmLine {
+    fn from(alarm: Alarm) -> AlarmLine {
+        AlarmLine {
+            id: alarm.kind.id.to_owned(),
+            severity: alarm.kind.severity.word().to_owned(),
+            title: alarm.kind.title.to_owned(),
+            summary: alarm.summary,
+            active: alarm.cleared_unix_ms.is_none(),
+            raised_at: alarm.raised_unix_ms / 1000,
+            cleared_at: alarm.cleared_unix_ms.map(|at_ms| at_ms / 1000),
         }
     }
 }

@@ -24,9 +24,9 @@ use tokio::time::timeout;
 
 use crate::Event;
 use crate::protocol::{
-    AdminRequest, BanLine, BrokerLine, ClientLine, DelayedLine, End, ErrorKind, ListenerLine,
-    REQUEST_LEN_MAX, RemovedLine, RetainedLine, RetainerLine, RouteLine, SessionLine, SettingLine,
-    SubscriptionLine,
+    AdminRequest, AlarmLine, BanLine, BrokerLine, ClientLine, DelayedLine, End, ErrorKind,
+    ListenerLine, REQUEST_LEN_MAX, RemovedLine, RetainedLine, RetainerLine, RouteLine, SessionLine,
+    SettingLine, SubscriptionLine,
 };
 use crate::text::{datetime, uptime};
 use crate::vm;
@@ -181,6 +181,7 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::ListenersRestart { protocol, name } => {
             Action::ListenerRestart(listener_name(&protocol, name)?)
         }
+        AdminRequest::Alarms => Action::Alarms,
         AdminRequest::BannedList => Action::Banned,
         AdminRequest::BannedAdd { kind, who, reason, by, seconds } => {
             let at_unix_s =
@@ -289,6 +290,10 @@ async fn respond(
             answer.row(&object)?;
         }
         ActionReply::Listeners(listeners) => answer.rows::<_, ListenerLine>(listeners)?,
+        ActionReply::Alarms(alarms) => {
+            answer.rows::<_, AlarmLine>(alarms.active)?;
+            answer.rows::<_, AlarmLine>(alarms.history)?;
+        }
         ActionReply::Bans(bans) => answer.rows::<_, BanLine>(bans)?,
         ActionReply::Settings(settings) => answer.rows::<_, SettingLine>(settings)?,
         ActionReply::Client(row) => answer.row(&ClientLine::from(*row))?,

@@ -48,12 +48,12 @@ pub use show::Entry;
 pub use sni::{SniCertificateSettings, SniCertificates};
 pub use table::{
     BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings,
-    MqttSettings, MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
-    StoreSettings,
+    MqttSettings, MqueueSettings, NodeSettings, OverloadSettings, ReactorSettings,
+    RetainerSettings, SessionSettings, StoreSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, RetainedStorage, ServerMoved,
-    SharedStrategy, StoreSync, VerifyPeer,
+    AclNomatch, LogLevel, MemoryBudget, MqueueKind, PeerCertAs, Priorities, RetainedStorage,
+    ServerMoved, SharedStrategy, StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -86,6 +86,8 @@ pub struct Settings {
     pub rewrite: RewriteSettings,
     /// `flapping_detect.*`
     pub flapping: FlappingSettings,
+    /// `overload.*`
+    pub overload: OverloadSettings,
     /// `log.*`
     pub log: LogSettings,
     /// `reactor.*`
@@ -114,6 +116,7 @@ impl Default for Settings {
             auto_subscription: AutoSubscriptionSettings::default(),
             rewrite: RewriteSettings::default(),
             flapping: FlappingSettings::default(),
+            overload: OverloadSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
             store: StoreSettings::default(),

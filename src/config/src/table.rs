@@ -8,8 +8,8 @@ use crate::kind::{Kind, Setting, TimeUnit};
 use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
 use crate::rate::Rate;
 use crate::types::{
-    AclNomatch, LogLevel, MqueueKind, Priorities, RetainedStorage, ServerMoved, SharedStrategy,
-    StoreSync,
+    AclNomatch, LogLevel, MemoryBudget, MqueueKind, Priorities, RetainedStorage, ServerMoved,
+    SharedStrategy, StoreSync,
 };
 
 /// One key of a struct `T`.
@@ -102,6 +102,7 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     (REWRITES, crate::modules::REWRITE),
     ("Store on disk", STORE),
     ("Flapping clients", FLAPPING),
+    ("Overload", OVERLOAD),
     ("Log", LOG),
     ("Reactor", REACTOR),
     ("Mesh between shards", MESH),
@@ -425,6 +426,44 @@ section! {
 
     /// How long it is banned.
     "flapping_detect.ban_time" => ban_ms: u64, duration_ms(1000, 30 * DAY_MS), "5m";
+}
+
+section! {
+    /// `overload.*`: when the broker has too much to do, and what it then does not take on (SEED-LSN-24, NONE-09).
+    OverloadSettings, OVERLOAD: Settings, overload;
+
+    /// Whether a shard that is overloaded refuses newcomers (connections before TLS, a CONNECT with 0x97 for memory and 0x89 for
+    /// the rest, return code 3 before MQTT 5) and drops QoS 0 to clients that are slow to take it. Who is connected stays.
+    "overload.enable" => enable: bool, Kind::Bool, "on";
+
+    /// Memory of the process (RssAnon) from which on the node is overloaded, until it is a tenth below: bytes, a part of the
+    /// memory of the machine or of the control group if that has less, or off.
+    "overload.memory_high_watermark" => memory_high: MemoryBudget, Kind::MemoryBudget, "80%";
+
+    /// Length of the shard's ticks, on average over the time they take, from which on it is overloaded, until it is half. A
+    /// newcomer's packet waits about as long. 0 does not watch it. Work flat out makes ticks of some milliseconds.
+    "overload.tick_time" => tick_time_ms: u64, duration_ms(0, 60_000), "200ms";
+
+    /// Routes, hand-overs and other messages of a shard that wait because the ring to another shard is full, from which on it
+    /// is overloaded, until they are half. 0 does not watch it.
+    "overload.mesh_queue" => mesh_queue: usize, integer(0, 10_000_000), "10000";
+
+    /// Connections a shard lets in per tick; more wait for the next ticks, and those of all listeners and source prefixes have
+    /// their turn one by one, so that neither the connected clients nor other networks wait for one that storms. 0 means no
+    /// limit.
+    "overload.accept_budget" => accept_budget: usize, integer(0, 100_000), "32";
+
+    /// Connections of a shard that may wait for that. When there are more, one of the prefix that has the most is closed.
+    "overload.accept_queue" => accept_queue: usize, integer(1, 10_000_000), "65536";
+
+    /// A connection that has waited so long to be let in is closed: its client has given up, or soon will.
+    "overload.accept_deadline" => accept_deadline_ms: u64, duration_ms(100, HOUR_MS), "10s";
+
+    /// Bits of an IPv4 address that make a source prefix.
+    "overload.prefix_ipv4" => prefix_ipv4: u8, integer(0, 32), "24";
+
+    /// The same of an IPv6 address.
+    "overload.prefix_ipv6" => prefix_ipv6: u8, integer(0, 128), "64";
 }
 
 section! {

@@ -202,6 +202,16 @@ fn wrong_values_say_what_is_allowed() {
         ("mqtt.client.idle_timeout", "10s5", "a duration from 100ms to 1h, for example 30s"),
         ("mqtt.server_keepalive", "1500ms", "a duration from 0s to 65535s, for example 30s"),
         ("mqtt.mqueue.low_watermark", "101%", "a percentage from 0% to 100%, for example 60%"),
+        (
+            "overload.memory_high_watermark",
+            "0%",
+            "off, a size of 1MB or more, or a percentage of memory from 1% to 100%, for example 80%",
+        ),
+        (
+            "overload.memory_high_watermark",
+            "80",
+            "off, a size of 1MB or more, or a percentage of memory from 1% to 100%, for example 80%",
+        ),
         ("mqtt.max_qos_allowed", "3", "a whole number from 0 to 2, for example 1"),
         ("mqtt.max_qos_allowed", "+1", "a whole number from 0 to 2, for example 1"),
         (

@@ -72,6 +72,7 @@ drops! {
     reasons {
         QueueFull = "queue_full": "The session's message queue was full; this one was displaced.",
         OutboxFull = "outbox_full": "The connection took its bytes too slowly and its outbox was full.",
+        Overloaded = "overloaded": "The shard was overloaded and the connection had bytes waiting.",
         Expired = "expired": "The message expiry interval passed before it could be sent.",
         TooLarge = "too_large": "Larger than the client accepts, or than a retained message may be.",
         SessionClosed = "session_closed": "The session ended with the message still queued.",

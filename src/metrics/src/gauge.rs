@@ -48,6 +48,7 @@ gauges! {
     Retained = "retained": "Retained messages.",
     Delayed = "delayed": "Messages that wait to be published later.",
     Queues = "queues": "Sessions with messages waiting in their queue.",
+    Overloaded = "shards/overloaded": "Shards that are overloaded.",
     QueueAlarms = "alarms/queue_high_watermark": "Sessions whose queue has passed the high watermark and not yet fallen below the low one.",
 }
 

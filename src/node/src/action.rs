@@ -10,6 +10,7 @@ use shard::command::{
 };
 use shard::{Ban, BannedWho, DelayedId};
 
+use crate::alarms::Alarm;
 use crate::listing::Pages;
 
 /// What the command line, the API and the `$SYS` publisher ask of a node.
@@ -95,6 +96,8 @@ pub enum Action {
         /// The filter; `#` leaves topics that begin with `$`.
         filter: String,
     },
+    /// What is wrong now and what was. Answer: [`ActionReply::Alarms`].
+    Alarms,
     /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
     Banned,
     /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
@@ -155,6 +158,8 @@ pub enum ActionReply {
     Broker(BrokerInfo),
     /// Named numbers in order of the name.
     Numbers(Vec<(&'static str, u64)>),
+    /// Alarms.
+    Alarms(AlarmList),
     /// Bans in force, by what they are about and its name.
     Bans(Vec<Ban>),
     /// The listeners.
@@ -211,6 +216,15 @@ pub struct BrokerInfo {
     pub unix_s: u64,
     /// Number of shards.
     pub shards: usize,
+}
+
+/// The alarms of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmList {
+    /// Those that are active, in the order they were raised.
+    pub active: Vec<Alarm>,
+    /// Those that are over, the last one first.
+    pub history: Vec<Alarm>,
 }
 
 /// A listener of the node.

@@ -18,6 +18,9 @@ impl Core for ShardCore {
 
     fn begin_tick(&mut self, now: Now) {
         self.0.begin_tick(now);
+        if self.0.wants_memory_back() {
+            reactor::give_back_memory();
+        }
     }
 
     fn accepted(&mut self, index: u32, listener: ListenerId, peer: SocketAddr) -> ConnectionId {
@@ -103,7 +106,7 @@ impl Core for ShardCore {
     }
 
     fn tick_took(&mut self, busy_us: u64) {
-        self.0.tick_histogram().record_us(busy_us);
+        self.0.tick_took(busy_us);
     }
 
     fn has_background_work(&self) -> bool {

@@ -8,6 +8,7 @@
 
 mod acl;
 mod action;
+mod alarms;
 mod banned;
 mod boot;
 mod core;
@@ -19,12 +20,14 @@ mod node;
 mod retainer;
 mod stats;
 mod store;
+mod watch;
 
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RetainerInfo,
-    RouteInfo, Rows, SettingInfo,
+    Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing,
+    RetainerInfo, RouteInfo, Rows, SettingInfo,
 };
+pub use alarms::{Alarm, AlarmKind, Alarms, Severity};
 pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
 pub use config::ListenerKind;

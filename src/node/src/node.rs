@@ -16,8 +16,10 @@ use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, SettingInfo,
+    Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo,
+    SettingInfo,
 };
+use crate::alarms::Alarms;
 use crate::banned::{BannedError, BannedStore};
 use crate::boot::{self, Booted, NodeError};
 use crate::filters::{self, FilterSetupError};
@@ -27,6 +29,7 @@ use crate::listing::Pages;
 use crate::retainer;
 use crate::stats::Stats;
 use crate::store::NodeStore;
+use crate::watch::Watch;
 
 /// Version of the broker.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,7 +46,7 @@ const JOIN_TIME: Duration = Duration::from_millis(500);
 /// Pause between two looks at threads that end.
 const JOIN_POLL: Duration = Duration::from_millis(2);
 
-/// How often the most there was is looked at.
+/// How often is looked at what there is.
 const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an action was not done.
@@ -66,6 +69,7 @@ pub struct Node {
     settings: Arc<Settings>,
     links: Arc<Links>,
     stats: Arc<Stats>,
+    alarms: Arc<Alarms>,
     probe_line: String,
     listeners: NodeListeners,
     filters: Arc<FilterTable>,
@@ -105,6 +109,7 @@ impl Node {
             threads,
             banned,
             filters,
+            overload,
             store,
         } = booted;
         let store = store.map(Arc::new);
@@ -112,16 +117,25 @@ impl Node {
             store.watch().map_err(NodeError::Thread)?;
         }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
-        let keeper = (Arc::clone(&links), Arc::clone(&stats));
+        let alarms = Arc::new(Alarms::default());
+        let keeper = Arc::clone(&links);
+        let mut watch = Watch::new(
+            Arc::clone(&settings),
+            overload,
+            Arc::clone(&alarms),
+            Arc::clone(&stats),
+            links.shards(),
+        );
         thread::Builder::new()
             .name("ringmq-replies".to_owned())
-            .spawn(move || keep(&keeper.0, &keeper.1, &replies))
+            .spawn(move || keep(&keeper, &mut watch, &replies))
             .map_err(NodeError::Thread)?;
         let listeners = NodeListeners::new(&settings, listeners);
         Ok(Node {
             settings,
             links,
             stats,
+            alarms,
             probe_line,
             listeners,
             filters,
@@ -152,6 +166,18 @@ impl Node {
             )
         };
         self.listeners.infos().iter().map(line).collect()
+    }
+
+    /// The alarms: whatever runs beside the shards raises and clears its own there, by kind.
+    #[must_use]
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
+    }
+
+    /// The name of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.node.name
     }
 
     /// Number of shards.
@@ -192,6 +218,10 @@ impl Node {
                 })
             }
             Action::List(listing) => ActionReply::Pages(self.pages(listing)),
+            Action::Alarms => ActionReply::Alarms(AlarmList {
+                active: self.alarms.active(),
+                history: self.alarms.history(),
+            }),
             Action::Banned => ActionReply::Bans(self.bans()?),
             Action::BannedAdd(ban) => {
                 let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
@@ -420,8 +450,8 @@ fn answer(reply: Reply) -> ActionReply {
     }
 }
 
-/// Gives replies to who waits for them, and each second looks at what there is, for the most there was.
-fn keep(links: &Links, stats: &Stats, replies: &Receiver<(u64, Reply)>) {
+/// Gives replies to who waits for them, and each second looks at what there is.
+fn keep(links: &Links, watch: &mut Watch, replies: &Receiver<(u64, Reply)>) {
     let mut look_at = Instant::now() + KEEPER_INTERVAL;
     loop {
         match replies.recv_deadline(look_at) {
@@ -431,7 +461,9 @@ fn keep(links: &Links, stats: &Stats, replies: &Receiver<(u64, Reply)>) {
         }
         let now = Instant::now();
         if now >= look_at {
-            stats.look();
+            if watch.look() {
+                links.wake_all();
+            }
             look_at = now + KEEPER_INTERVAL;
         }
     }

@@ -70,6 +70,11 @@ impl FilterTable {
         entries[place] = settings;
     }
 
+    /// Whether connections of a listener begin with a handshake their peer has to answer, TLS or WebSocket.
+    pub(crate) fn has_handshake(&self, listener: ListenerId) -> bool {
+        self.of(listener).is_some_and(|(it, _)| it.tls.is_some() || it.websocket.is_some())
+    }
+
     /// What a listener has now.
     fn of(&self, listener: ListenerId) -> Option<ListenerFilter> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +125,8 @@ pub(crate) struct Filters {
     plain: Vec<u8>,
     /// Receives of handshakes in this tick.
     pub(crate) handshakes: u32,
+    /// Receives of handshakes that were put off.
+    pub(crate) waiting: usize,
     /// When connections must be done with the stage they are in, with their slots.
     deadlines: BTreeSet<(u64, u32)>,
 }
@@ -201,7 +208,7 @@ impl Filters {
 
 impl<C: Core> Driver<C> {
     /// Gives a connection that was accepted the filter of its listener, if that has one.
-    pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId) {
+    pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId, since_ms: u64) {
         let Some((settings, times)) = self.filter_table.of(listener) else { return };
         let filtered = Filtered {
             filter: Filter::new(&settings),
@@ -218,7 +225,8 @@ impl<C: Core> Driver<C> {
             is_clogged: false,
         };
         self.place_filter(index, Box::new(filtered));
-        self.filters.set_deadline(index, self.now.mono_ms);
+        // The time it has waited to be let in counts.
+        self.filters.set_deadline(index, since_ms);
     }
 
     /// Puts a filter into a slot: a new one, or one that came with its connection.
@@ -229,8 +237,12 @@ impl<C: Core> Driver<C> {
 
     /// Whether a receive of this connection is a handshake for which this tick has no time any more.
     pub(crate) fn is_over_handshakes(&mut self, index: u32) -> bool {
-        self.filters.handshakes >= TICK_HANDSHAKES_MAX
-            && self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
+        self.filters.handshakes >= TICK_HANDSHAKES_MAX && self.is_handshaking(index)
+    }
+
+    /// Whether the TLS handshake of this connection is under way.
+    pub(crate) fn is_handshaking(&mut self, index: u32) -> bool {
+        self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
     }
 
     /// Hands in what a filter makes of received bytes; gives the buffer back.

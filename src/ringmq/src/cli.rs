@@ -57,7 +57,7 @@ What it says goes to ringmq.log in the data folder.")]
     /// End the running broker and start it again with the arguments it was started with.
     #[command(after_help = "Example:\n  ringmq restart")]
     Restart,
-    /// Tell whether the broker runs, and which version.
+    /// Tell whether the broker runs, which version, and what is wrong (active alarms).
     #[command(after_help = "Examples:\n  ringmq status\n  ringmq status --json")]
     Status(Output),
     /// Print pong if the broker answers.
@@ -127,6 +127,9 @@ io tells of file descriptors; a client connection takes none: ports tells of con
     /// Tell of the retained messages, list their topics, remove them.
     #[command(subcommand, arg_required_else_help = true)]
     Retainer(Retainer),
+    /// List what is wrong now, and what was.
+    #[command(after_help = "Examples:\n  ringmq alarms\n  ringmq alarms --json")]
+    Alarms(Output),
     /// List, ban and forgive those who may not connect.
     #[command(subcommand, arg_required_else_help = true)]
     Banned(Banned),

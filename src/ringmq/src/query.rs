@@ -22,6 +22,7 @@ enum Form {
     Subscription,
     Listener,
     Setting { doc: bool },
+    Alarm,
     Ban,
     Delayed,
     Retainer,
@@ -165,6 +166,11 @@ pub fn vm(folder: &DataFolder, part: Option<VmPart>, output: Output) -> Result<(
     rows(folder, &AdminRequest::Vm { part }, Form::Vm, output)
 }
 
+/// `alarms` (SEED-OBS-03)
+pub fn alarms(folder: &DataFolder, output: Output) -> Result<(), ClientError> {
+    rows(folder, &AdminRequest::Alarms, Form::Alarm, output)
+}
+
 /// `banned ...` (SEED-AUTH-19)
 pub fn banned(folder: &DataFolder, command: Banned) -> Result<(), ClientError> {
     let name = |kind| {
@@ -270,6 +276,7 @@ fn text(form: Form, row: &str) -> io::Result<String> {
         Form::Subscription => show::subscription(&show::parse(row)?),
         Form::Listener => show::listener(&show::parse(row)?),
         Form::Setting { doc } => show::setting(&show::parse(row)?, doc),
+        Form::Alarm => show::alarm(&show::parse(row)?),
         Form::Ban => show::ban(&show::parse(row)?),
         Form::Delayed => show::delayed(&show::parse(row)?),
         Form::Retainer => show::retainer(&show::parse(row)?),

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 
 use admin::protocol::{
-    BanLine, BrokerLine, ClientLine, DelayedLine, ListenerLine, RemovedLine, RetainedLine,
-    RetainerLine, RouteLine, SessionLine, SettingLine, SubscriptionLine,
+    AlarmLine, BanLine, BrokerLine, ClientLine, DelayedLine, ListenerLine, RemovedLine,
+    RetainedLine, RetainerLine, RouteLine, SessionLine, SettingLine, SubscriptionLine,
 };
 use admin::text::datetime;
 use serde::de::DeserializeOwned;
@@ -132,6 +132,19 @@ pub fn setting(s: &SettingLine, doc: bool) -> String {
         return format!("## {}\n## From: {}\n{line}\n", s.doc, s.origin);
     }
     format!("{line:<56} ## {}", s.origin)
+}
+
+/// `Alarm(<id>, severity=..., raised=..., cleared=..., <what was found>)`
+pub fn alarm(a: &AlarmLine) -> String {
+    format!(
+        "Alarm({}, severity={}, raised={}, cleared={}, {}: {})",
+        a.id,
+        a.severity,
+        datetime(a.raised_at),
+        a.cleared_at.map_or_else(|| "no".to_owned(), datetime),
+        safe(&a.title),
+        safe(&a.summary)
+    )
 }
 
 /// `Banned(clientid, <id>, reason=..., by=..., at=..., until=...)`

@@ -59,6 +59,10 @@ impl Shard {
         }
         self.clients.metrics.inc(Counter::PacketsReceived);
         self.clients.metrics.inc(Counter::PacketsConnect);
+        if let Some(reason) = self.guard.refusal() {
+            self.refuse_connect_for(id, Some(connect.version), reason, End::Overloaded);
+            return Handled::Done; // SEED-LSN-24
+        }
         match self.check_connect(id, &connect) {
             Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
             Ok(()) => self.accept_connect(id, &connect),
@@ -135,6 +139,16 @@ impl Shard {
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
     ) {
+        self.refuse_connect_for(id, version, reason, End::ConnectRefused(reason));
+    }
+
+    fn refuse_connect_for(
+        &mut self,
+        id: ConnectionId,
+        version: Option<ProtocolVersion>,
+        reason: ReasonCode,
+        end: End,
+    ) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         if let Some(version) = version {
             connection.version = version;
@@ -160,7 +174,7 @@ impl Shard {
             });
         }
         self.clients.metrics.inc(Counter::ClientConnectRefused);
-        self.end_connection(id, End::ConnectRefused(reason));
+        self.end_connection(id, end);
     }
 
     fn accept_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {

@@ -206,7 +206,7 @@ impl Shard {
                 let slot = slot(message.topic().as_bytes());
                 self.keep_until_kept(slot, 0, message, routed.remote);
             }
-            if routed.mesh_full || self.clients.work > crate::packets::WORK_MAX {
+            if routed.mesh_full || self.clients.work > crate::turns::WORK_MAX {
                 return;
             }
         }

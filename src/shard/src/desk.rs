@@ -12,7 +12,8 @@ use session::acl::{Acl, AclDecision};
 use crate::listeners::ListenerClients;
 use crate::storage::{StoreOp, StoreReply, StoreRequest};
 use crate::{
-    ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup, StoreLink, StoreMode,
+    ConnectionId, Effect, ListenerId, Now, Outgoing, OverloadBoard, Shard, ShardSetup, StoreLink,
+    StoreMode,
 };
 
 /// One shard, a clock, and what came out of it.
@@ -20,6 +21,7 @@ pub(crate) struct Desk {
     pub shard: Shard,
     pub now: Now,
     pub effects: Vec<Effect>,
+    pub board: Arc<OverloadBoard>,
     next: u32,
 }
 
@@ -50,6 +52,7 @@ impl Desk {
         let places = Arc::new(crate::DelayedPlaces::new(settings.delayed.max_messages));
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
+        let board = Arc::new(OverloadBoard::new(1));
         let shard = Shard::new(ShardSetup {
             id: ShardId::new(0),
             settings,
@@ -58,13 +61,14 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
+            overload: Arc::clone(&board),
             delayed: places,
             store,
             replies: bounded(64).0,
             seed: 7,
             now,
         });
-        Desk { shard, now, effects: Vec::new(), next: 0 }
+        Desk { shard, now, effects: Vec::new(), board, next: 0 }
     }
 
     /// Accepts a connection.

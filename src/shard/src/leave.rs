@@ -29,6 +29,8 @@ pub(crate) enum End {
     NotConnect,
     /// Its CONNECT was refused; the CONNACK is in the outbox.
     ConnectRefused(ReasonCode),
+    /// Its CONNECT came to an overloaded shard; the CONNACK is in the outbox.
+    Overloaded,
     /// Its address, which a proxy told, may not connect here.
     AccessDenied,
     /// Its PROXY header, TLS or WebSocket was wrong; the name it is counted by.
@@ -64,6 +66,7 @@ impl End {
             Self::NotConnect => "not_connect",
             Self::ConnectRefused(ReasonCode::Banned) => "banned",
             Self::ConnectRefused(_) => "connect_refused",
+            Self::Overloaded => "overloaded",
             Self::AccessDenied => "access_denied",
             Self::LayerRefused(name) => name,
             Self::IdleTimeout => "idle_timeout",

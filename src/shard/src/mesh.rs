@@ -388,6 +388,11 @@ impl Mesh {
         !self.full.is_empty()
     }
 
+    /// Control messages that wait for room in a ring.
+    pub fn control_waiting(&self) -> usize {
+        self.full.iter().map(|to| self.out[to.index()].control.items.len()).sum()
+    }
+
     /// Pushes everything that waits; what finds its ring full stays.
     pub fn push_all(&mut self) {
         for to in self.waiting.iter() {

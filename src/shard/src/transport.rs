@@ -50,6 +50,9 @@ impl Shard {
         if self.shutdown.is_some() {
             return Err("shutting_down");
         }
+        if self.guard.refusal().is_some() {
+            return Err("overloaded"); // SEED-LSN-24
+        }
         if !self.profiles.of(listener).options.access.allows(peer.ip()) {
             return Err("access_denied"); // SEED-LSN-08
         }
@@ -353,7 +356,7 @@ impl Shard {
         }
     }
 
-    fn handle_stash(&mut self, id: ConnectionId) {
+    pub(crate) fn handle_stash(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         connection.paused &= !pause::RESUMING;
         if connection.paused & pause::HOLDS_STASH != 0 {

@@ -25,7 +25,7 @@ use random::Random;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 use shard::command::{Reply, Request, SessionKind};
-use shard::{Command, DelayedPlaces, ListenerClients, Now, Shard, ShardSetup};
+use shard::{Command, DelayedPlaces, ListenerClients, Now, OverloadBoard, Shard, ShardSetup};
 
 use crate::packet::Version;
 
@@ -115,6 +115,7 @@ impl World {
         let acl =
             Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
         let delayed = Arc::new(DelayedPlaces::new(settings.delayed.max_messages));
+        let overload = Arc::new(OverloadBoard::new(shards));
         let mut stations = Vec::new();
         let (mut replies, mut all_metrics) = (Vec::new(), Vec::new());
         for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
@@ -129,6 +130,7 @@ impl World {
                 banned: Arc::default(),
                 listeners: listeners.clone(),
                 delayed: delayed.clone(),
+                overload: overload.clone(),
                 store: None,
                 replies: sender,
                 seed,
