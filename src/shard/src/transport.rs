@@ -255,6 +255,8 @@ impl Shard {
             return;
         };
         let more = self.clients.outboxes.sent(&mut connection.outbox, outgoing);
+        // A flush that was asked for meanwhile found the send in flight and took nothing.
+        connection.flush_queued = false;
         let (session, paused) = (connection.session, connection.paused);
         if result.is_err() {
             // The receive may still hold a DISCONNECT; its end ends the connection.
@@ -263,8 +265,6 @@ impl Shard {
         }
         if more {
             let connection = self.clients.connections.get_mut(id).expect("looked at above");
-            // The flush that was asked for meanwhile found the send in flight and took nothing.
-            connection.flush_queued = false;
             crate::clients::queue_flush(connection, id.index, &mut self.clients.effects);
         }
         if self.clients.sessions.session(session).is_some_and(|s| s.mqueue_len() > 0) {
