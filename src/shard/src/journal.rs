@@ -45,10 +45,11 @@ pub enum StoreMode {
 enum Key {
     Session(u64),
     Subscription(u64, u128),
-    Entry(u64),
+    /// Numbers of places are given out by each shard; sessions that meet on one may have the same.
+    Entry(u64, StoredPlace),
     Received(u64, PacketId),
     Retained(u128),
-    Delayed(u64),
+    Delayed(u16, u64),
 }
 
 /// The name of a session in the store, from what it carries.
@@ -172,7 +173,7 @@ impl Journal {
 
     /// A message is in a session's queue, or its state is another one.
     pub fn put_entry(&mut self, stored: u64, place: StoredPlace, put: PutAs, entry: StoredEntry) {
-        let key = Key::Entry(place.to_bits());
+        let key = Key::Entry(stored, place);
         // What is not there yet stays new, whatever has become of it.
         let put = match self.by_key.get(&key).and_then(|&at| self.ops[at].as_ref()) {
             Some(StoreOp::PutEntry { put: before, .. }) => *before,
@@ -189,12 +190,12 @@ impl Journal {
 
     /// A message of a session is done.
     pub fn settle(&mut self, stored: u64, settled: Settled) {
-        if self.take_new(settled.place).is_some() {
+        if self.take_new(stored, settled.place).is_some() {
             return;
         }
         let session = stored_session(stored);
         let op = StoreOp::RemoveEntry { session, place: settled.place };
-        self.push(Some(Key::Entry(settled.place.to_bits())), op, OP_BYTES);
+        self.push(Some(Key::Entry(stored, settled.place)), op, OP_BYTES);
         if let Some(message) = settled.message {
             self.push(None, StoreOp::Release { message }, 0);
         }
@@ -219,22 +220,22 @@ impl Journal {
             priority: 0,
             subscription_ids: None,
         };
-        let was_new = self.is_new(settled.place);
+        let was_new = self.is_new(stored, settled.place);
         self.put_entry(stored, settled.place, PutAs::Changed, entry);
         if let Some(message) = settled.message.filter(|_| !was_new) {
             self.push(None, StoreOp::Release { message }, 0);
         }
     }
 
-    fn is_new(&self, place: StoredPlace) -> bool {
-        let at = self.by_key.get(&Key::Entry(place.to_bits()));
+    fn is_new(&self, stored: u64, place: StoredPlace) -> bool {
+        let at = self.by_key.get(&Key::Entry(stored, place));
         let op = at.and_then(|&at| self.ops[at].as_ref());
         matches!(op, Some(StoreOp::PutEntry { put: PutAs::New, .. }))
     }
 
     /// Takes an entry out that the store has not seen.
-    fn take_new(&mut self, place: StoredPlace) -> Option<StoreOp> {
-        if self.is_new(place) { self.take(Key::Entry(place.to_bits())) } else { None }
+    fn take_new(&mut self, stored: u64, place: StoredPlace) -> Option<StoreOp> {
+        if self.is_new(stored, place) { self.take(Key::Entry(stored, place)) } else { None }
     }
 
     pub fn put_received(&mut self, stored: u64, packet_id: PacketId) {
@@ -267,13 +268,15 @@ impl Journal {
 
     pub fn put_delayed(&mut self, delayed: StoredDelayed) {
         let weight = OP_BYTES + delayed.message.len();
-        self.push(Some(Key::Delayed(delayed.number)), StoreOp::PutDelayed(delayed), weight);
+        let key = Key::Delayed(delayed.slot, delayed.number);
+        self.push(Some(key), StoreOp::PutDelayed(delayed), weight);
     }
 
     pub fn remove_delayed(&mut self, slot: u16, number: u64) {
-        if self.take(Key::Delayed(number)).is_none() {
+        let key = Key::Delayed(slot, number);
+        if self.take(key).is_none() {
             let op = StoreOp::RemoveDelayed { slot, number };
-            self.push(Some(Key::Delayed(number)), op, OP_BYTES);
+            self.push(Some(key), op, OP_BYTES);
         }
     }
 
@@ -482,6 +485,16 @@ mod tests {
         let batches: Vec<_> = receiver.try_iter().map(|request| request.batch.ops).collect();
         assert!(matches!(&batches[0][..], [StoreOp::PutReceived { .. }]), "{batches:?}");
         assert!(matches!(&batches[1][..], [StoreOp::RemoveReceived { .. }]), "{batches:?}");
+    }
+
+    #[test]
+    fn sessions_that_meet_may_have_the_same_places() {
+        let (mut journal, receiver) = journal(StoreMode::Always);
+        let settled = Settled { place: StoredPlace::new(7, false), message: None };
+        journal.settle(8, settled);
+        journal.settle(9, settled);
+        journal.tick(0, false);
+        assert_eq!(receiver.try_recv().unwrap().batch.ops.len(), 2);
     }
 
     #[test]
