@@ -64,7 +64,7 @@ impl Shard {
                 let now = self.clients.now;
                 let message = dispatch.message(&mut self.clients.message_ids, now).clone();
                 let slot = router::slot(message.topic().as_bytes());
-                self.keep_until_kept(slot, message, dispatch.remote);
+                self.keep_until_kept(slot, message, dispatch.remote, Vec::new());
             }
         }
     }

@@ -196,7 +196,7 @@ impl Journal {
         let session = stored_session(stored);
         let op = StoreOp::RemoveEntry { session, place: settled.place };
         self.push(Some(Key::Entry(stored, settled.place)), op, OP_BYTES);
-        if let Some(message) = settled.message {
+        if let Some(message) = settled.message.filter(|_| settled.place.is_shared()) {
             self.push(None, StoreOp::Release { message }, 0);
         }
     }
@@ -212,8 +212,9 @@ impl Journal {
 
     /// PUBREC has come: the message itself is no longer needed.
     pub fn release(&mut self, stored: u64, packet_id: PacketId, settled: Settled) {
+        let Some(message) = settled.message else { return };
         let entry = StoredEntry {
-            state: StoredState::Released(packet_id),
+            state: StoredState::Released(packet_id, message),
             message: None,
             qos: mqtt::QoS::ExactlyOnce,
             retain: false,
@@ -222,7 +223,7 @@ impl Journal {
         };
         let was_new = self.is_new(stored, settled.place);
         self.put_entry(stored, settled.place, PutAs::Changed, entry);
-        if let Some(message) = settled.message.filter(|_| !was_new) {
+        if settled.place.is_shared() && !was_new {
             self.push(None, StoreOp::Release { message }, 0);
         }
     }
@@ -230,7 +231,7 @@ impl Journal {
     fn is_new(&self, stored: u64, place: StoredPlace) -> bool {
         let at = self.by_key.get(&Key::Entry(stored, place));
         let op = at.and_then(|&at| self.ops[at].as_ref());
-        matches!(op, Some(StoreOp::PutEntry { put: PutAs::New, .. }))
+        matches!(op, Some(StoreOp::PutEntry { put: PutAs::New | PutAs::NewUnlessKnown, .. }))
     }
 
     /// Takes an entry out that the store has not seen.
@@ -361,6 +362,11 @@ impl Journal {
         } else {
             0
         }
+    }
+
+    /// The last batch that was handed over.
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
     }
 
     /// The last batch that is committed.

@@ -25,6 +25,7 @@ mod dispatch;
 mod durable;
 mod effect;
 mod handover;
+mod held;
 mod inbox;
 mod journal;
 mod leave;

@@ -60,7 +60,7 @@ impl Shard {
             self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::NotAuthorized);
             return Handled::Done;
         }
-        let routed = if is_mounted {
+        let mut routed = if is_mounted {
             match self.publish_mounted(id, topic, publish) {
                 Some(routed) => routed,
                 None => {
@@ -76,7 +76,7 @@ impl Shard {
             self.mesh_paused.push(id);
         }
         if publish.qos != QoS::AtMostOnce {
-            self.wait_until_kept(id, session, publish.qos, &routed);
+            self.wait_until_kept(id, session, publish.qos, &mut routed);
         }
         let reason = if routed.destinations > 0 {
             ReasonCode::Success
@@ -88,7 +88,13 @@ impl Shard {
     }
 
     /// Lets the answer to a PUBLISH wait until the message is kept by all that have to.
-    fn wait_until_kept(&mut self, id: ConnectionId, session: SessionId, qos: QoS, routed: &Routed) {
+    fn wait_until_kept(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        qos: QoS,
+        routed: &mut Routed,
+    ) {
         if self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full) {
             self.pause(id, pause::STORE);
             self.store_paused.push(id);
@@ -102,7 +108,8 @@ impl Shard {
             Some(message) if qos == QoS::ExactlyOnce && self.clients.is_kept(session) => {
                 let owner = self.clients.sessions.session(session.0).expect("it is kept");
                 let slot = slot(owner.client_id.as_bytes());
-                self.keep_until_kept(slot, message.clone(), routed.remote)
+                let held = std::mem::take(&mut routed.held);
+                self.keep_until_kept(slot, message.clone(), routed.remote, held)
             }
             _ => false,
         };
@@ -216,6 +223,9 @@ impl Shard {
             origin: self.clients.origin(session),
         };
         let mut dispatch = Dispatch::new(publication, None);
+        if publish.qos == QoS::ExactlyOnce && self.clients.is_always() && self.clients.is_kept(session) {
+            dispatch.hold_back();
+        }
         let mut routed = self.route(&mut dispatch);
         if !routed.remote.is_empty() {
             let now = self.clients.now;
