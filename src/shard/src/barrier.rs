@@ -182,7 +182,7 @@ impl Barrier {
 
     /// Whether messages are on their way to other shards.
     pub fn has_on_their_way(&self) -> bool {
-        !self.on_their_way.is_empty()
+        !self.on_their_way.is_empty() || !self.held.is_empty()
     }
 
     /// Whether there is something that the end of the tick has to see to.

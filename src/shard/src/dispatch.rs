@@ -185,8 +185,9 @@ impl Shard {
         }
         let others = || self.router.group_shares(group).map(|(shard, _)| shard);
         let next = others().find(|&shard| shard > self.id).or_else(|| others().next());
-        // Where it came from nobody can be paused for it: it does not go where there is no room.
-        let passable = |&shard: &ShardId| shard != self.id && hops > 0 && !self.mesh.is_full(shard);
+        // Where it came from nobody can be paused for it: it does not go where there is no room, nor from a shard that ends.
+        let may_pass = hops > 0 && self.shutdown.is_none();
+        let passable = |&shard: &ShardId| shard != self.id && may_pass && !self.mesh.is_full(shard);
         if let Some(next) = next.filter(passable) {
             return self.send_to_group(next, group, hops - 1, dispatch);
         }

@@ -80,6 +80,7 @@ impl Shard {
             ControlMessage::Kept { count } => self.kept(from, count),
             ControlMessage::StoreFound => self.peer_found(from),
             ControlMessage::StoreReady => self.peer_ready(from),
+            ControlMessage::Ended => self.peer_ended(from),
             ControlMessage::RetainedRequest(request) => self.retained_requested(from, request),
             ControlMessage::RetainedPage(page) => self.retained_received(page),
         }

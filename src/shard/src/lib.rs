@@ -44,6 +44,7 @@ mod recovery;
 mod retained;
 mod sessions;
 mod shard;
+mod shutdown;
 mod stash;
 pub mod storage;
 mod subscribe;

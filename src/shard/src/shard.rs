@@ -8,7 +8,7 @@ use std::sync::Arc;
 use config::Settings;
 use metrics::ShardMetrics;
 use mqtt::DecodeLimits;
-use ring::ShardId;
+use ring::{ShardId, ShardSet};
 use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
 use session::acl::Acl;
 use session::{Message, MessageIds};
@@ -20,7 +20,7 @@ use crate::barrier::Barrier;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::{Connections, pause};
-use crate::control::{Eviction, Shutdown};
+use crate::control::Eviction;
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -34,6 +34,7 @@ use crate::random::SplitMix64;
 use crate::recovery::Recovery;
 use crate::retained::Replays;
 use crate::sessions::Sessions;
+use crate::shutdown::Shutdown;
 use crate::stash::Stashes;
 use crate::storage::{StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
@@ -128,6 +129,8 @@ pub struct Shard {
     pub(crate) swept_ms: u64,
     pub(crate) evictions: Vec<Eviction>,
     pub(crate) shutdown: Option<Shutdown>,
+    /// Other shards that have said that nothing more comes from them.
+    pub(crate) ended: ShardSet,
     pub(crate) tick_histogram: metrics::Histogram,
     /// Used again from message to message.
     pub(crate) scratch: Scratch,
@@ -237,6 +240,7 @@ impl Shard {
             swept_ms: now.mono_ms,
             evictions: Vec::new(),
             shutdown: None,
+            ended: ShardSet::EMPTY,
             tick_histogram: metrics::Histogram::new(),
             scratch: Scratch::default(),
             settings,
