@@ -9,7 +9,7 @@ use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
 use shard::storage::{
-    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession,
+    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession, StoredState,
 };
 
 use super::{Damage, Outcome};
@@ -205,7 +205,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
         session: StoredSession,
         entry: &StoredEntry,
     ) -> Result<bool, EngineError> {
-        let wanted = entry.message.as_ref().map(|message| message.id);
+        let wanted = match (&entry.message, entry.state) {
+            (Some(message), _) => Some(message.id),
+            (None, StoredState::Released(_, message)) => Some(message),
+            (None, _) => None,
+        };
         let mut is_there = false;
         self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
             let outline = values::read_entry_outline(key, value);
