@@ -43,7 +43,8 @@ pub enum StoreSync {
 /// Wakes a shard that has a reply to read.
 pub type Doorbell = Arc<dyn Fn() + Send + Sync>;
 
-/// Is told how the store is, and why.
+/// Is told when the health changes: to [`StoreHealth::Failing`] with the error of the disk, back to [`StoreHealth::Good`] with
+/// nothing to say.
 pub type OnHealth = Box<dyn Fn(StoreHealth, &str) + Send + Sync>;
 
 /// The way to a shard.
