@@ -1,9 +1,10 @@
 //! Byte filters: what stands between the bytes of a connection and those of MQTT. A PROXY header, TLS and WebSocket, in
 //! this order, each if the listener has it.
 //!
-//! Nothing here does I/O (but [`TlsServer::load`], which reads certificates), knows a socket, waits, or calls back. All
+//! Nothing here does I/O (but [`TlsServer::load`], which reads certificates and keys), knows a socket, waits, or calls back. All
 //! buffers are the caller's; what is kept between two calls is the tail of a record or frame that is cut, and no
-//! more than the limits in the settings. TLS is rustls's and asks the wall clock and the random source of the system by itself.
+//! more than the limits in the settings. TLS is rustls's, that with pre-shared keys
+//! OpenSSL's (feature `psk`); both ask the wall clock and the random source of the system by themselves.
 //!
 //! # How a reactor drives it
 //!
@@ -31,6 +32,8 @@
 //!   listings, the certificate's names for `peer_cert_as_username`, cookies for authentication. [`Filter::take_peer`] when
 //!   CONNECT has been answered gives that memory back.
 //!
+//! [`ClientFilter`] is the other end of TLS and WebSocket, for the load tool.
+//!
 //! ```
 //! # use ringmq_filter as filter;
 //! use filter::{Filter, FilterSettings, WebSocketSettings};
@@ -47,6 +50,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod client;
 mod error;
 mod filter;
 mod peer;
@@ -54,6 +58,7 @@ mod proxy;
 mod tls;
 mod websocket;
 
+pub use client::{ClientFilter, ClientFilterSettings, WebSocketTarget};
 pub use error::FilterError;
 pub use filter::{Filter, FilterSettings, Stage};
 pub use peer::{
@@ -61,7 +66,8 @@ pub use peer::{
 };
 pub use proxy::{ProxyError, ProxySettings};
 pub use tls::{
-    CertificateFiles, SniCertificate, TlsError, TlsFailure, TlsOptions, TlsServer, Warning,
+    CertificateFiles, SniCertificate, TlsClient, TlsClientOptions, TlsError, TlsFailure,
+    TlsOptions, TlsServer, Warning,
 };
 pub use websocket::{
     CloseWhy, ForwardedSettings, OriginSettings, Refusal, WebSocketError, WebSocketSettings,

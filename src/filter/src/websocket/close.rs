@@ -12,6 +12,8 @@ pub enum CloseWhy {
     GoingAway,
     /// The peer's MQTT is wrong.
     ProtocolError,
+    /// What the peer sent is not what it said it was.
+    BadPayload,
     /// The peer may not be here: not authorised, banned, kicked.
     Policy,
     /// The peer sent more than it may.
@@ -29,6 +31,7 @@ impl CloseWhy {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
             Self::ProtocolError => 1002,
+            Self::BadPayload => 1007,
             Self::Policy => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
@@ -42,6 +45,7 @@ impl CloseWhy {
             Self::Normal => "",
             Self::GoingAway => "the server stops",
             Self::ProtocolError => "protocol error",
+            Self::BadPayload => "the payload is not as it was said to be",
             Self::Policy => "not allowed",
             Self::TooBig => "too big",
             Self::Internal => "internal error",
@@ -65,7 +69,9 @@ pub(super) fn put_error(error: &WebSocketError, wire: &mut Vec<u8>) {
         WebSocketError::CloseReasonNotUtf8 => (1007, "the reason is not UTF-8"),
         WebSocketError::TooBig { .. } => (1009, "the frame or message is too long"),
         WebSocketError::Protocol(what) => (1002, *what),
-        WebSocketError::NotHttp | WebSocketError::Refused(_) => (1002, ""),
+        WebSocketError::NotHttp | WebSocketError::Refused(_) | WebSocketError::Answer(_) => {
+            (1002, "")
+        }
     };
     put(Some(code), reason, wire);
 }
