@@ -154,7 +154,7 @@ impl<E: Engine + 'static> Writer<E> {
             (StoreSync::Every(interval), Some(since)) => Some(since + interval),
             _ => None,
         };
-        let sweep = self.has_ended.then_some(now);
+        let sweep = (self.has_ended && !self.core.has_waiting()).then_some(now);
         let compaction = self.removed_much().map(|_| self.last_round + QUIET);
         [resend, gathered, sync, sweep, compaction].into_iter().flatten().min()
     }
