@@ -8,6 +8,7 @@ mod data_folder;
 pub mod protocol;
 mod server;
 mod signals;
+pub mod store_line;
 mod sys;
 pub mod text;
 mod vm;

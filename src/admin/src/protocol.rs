@@ -146,6 +146,13 @@ pub enum AdminRequest {
         /// Its name, as in the listing.
         id: String,
     },
+    /// The store: one [`StoreLine`](crate::store_line::StoreLine).
+    StoreInfo,
+    /// Writes a backup: one [`BackupLine`](crate::store_line::BackupLine).
+    StoreBackup {
+        /// The folder, an absolute path of the broker's machine.
+        folder: String,
+    },
     /// The retained messages: one [`RetainerLine`].
     RetainerInfo,
     /// Topics with a retained message: a [`RetainedLine`] each.

@@ -28,6 +28,7 @@ use crate::protocol::{
     ListenerLine, REQUEST_LEN_MAX, RemovedLine, RetainedLine, RetainerLine, RouteLine, SessionLine,
     SettingLine, SubscriptionLine,
 };
+use crate::store_line::{BackupLine, StoreLine};
 use crate::text::{datetime, uptime};
 use crate::vm;
 
@@ -223,6 +224,8 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::DelayedList => Action::List(Listing::Delayed),
         AdminRequest::DelayedShow { id } => Action::DelayedShow(delayed_id(&id)?),
         AdminRequest::DelayedDelete { id } => Action::DelayedDelete(delayed_id(&id)?),
+        AdminRequest::StoreInfo => Action::StoreInfo,
+        AdminRequest::StoreBackup { folder } => Action::StoreBackup { folder: folder.into() },
         AdminRequest::RetainerInfo => Action::RetainerInfo,
         AdminRequest::RetainerTopics { limit } => Action::List(Listing::Retained { limit }),
         AdminRequest::RetainerClean { filter } => Action::RetainerClean { filter },
@@ -301,6 +304,8 @@ async fn respond(
         ActionReply::Route(route) => answer.row(&RouteLine::from(route))?,
         ActionReply::Delayed(row) => answer.row(&DelayedLine::from(*row))?,
         ActionReply::Retainer(info) => answer.row(&RetainerLine::from(info))?,
+        ActionReply::Store(info) => answer.row(&StoreLine::from(*info))?,
+        ActionReply::StoreBackup(backup) => answer.row(&BackupLine::from(backup))?,
         ActionReply::Count(removed) => answer.row(&RemovedLine { removed })?,
         ActionReply::Done | ActionReply::NotFound | ActionReply::Refused(_) => {}
     }

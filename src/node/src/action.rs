@@ -1,6 +1,7 @@
 //! What may be asked of a node and what it answers: [`Action`] and [`ActionReply`] are the only way in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use config::ListenerKind;
@@ -9,6 +10,7 @@ use shard::command::{
     ClientRow, DelayedRow, RetainedRow, SessionKind, SessionRow, SubscriptionRow,
 };
 use shard::{Ban, BannedWho, DelayedId};
+use store::{BackupInfo, StoreInfo};
 
 use crate::alarms::Alarm;
 use crate::listing::Pages;
@@ -96,6 +98,13 @@ pub enum Action {
         /// The filter; `#` leaves topics that begin with `$`.
         filter: String,
     },
+    /// Sizes, rates and health of the store. Answer: [`ActionReply::Store`].
+    StoreInfo,
+    /// Writes a backup of the store; takes as long as reading all of it. Answer: [`ActionReply::StoreBackup`].
+    StoreBackup {
+        /// Where to; it must not have one yet.
+        folder: PathBuf,
+    },
     /// What is wrong now and what was. Answer: [`ActionReply::Alarms`].
     Alarms,
     /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
@@ -180,6 +189,10 @@ pub enum ActionReply {
     Delayed(Box<DelayedRow>),
     /// The retained messages.
     Retainer(RetainerInfo),
+    /// The store.
+    Store(Box<StoreInfo>),
+    /// A backup was written.
+    StoreBackup(BackupInfo),
     /// So many.
     Count(u64),
 }

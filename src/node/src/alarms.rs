@@ -65,6 +65,12 @@ pub const OVERLOAD_MESH_QUEUE: AlarmKind = AlarmKind {
     severity: Severity::Error,
     title: "too much waits between shards: new clients are refused",
 };
+/// The store cannot write.
+pub const STORE_FAILING: AlarmKind = AlarmKind {
+    id: "store_failing",
+    severity: Severity::Critical,
+    title: "the store cannot write: messages of QoS 1 and 2 are refused",
+};
 /// Queues of sessions are above `mqtt.mqueue.high_watermark` (SEED-SESS-10).
 pub const QUEUE_HIGH_WATERMARK: AlarmKind = AlarmKind {
     id: "queue_high_watermark",

@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::ListenerInfo;
+use crate::alarms::Alarms;
 use crate::banned::{BannedError, BannedStore};
 use crate::core::ShardCore;
 use crate::filters::{self, FilterSetupError};
@@ -119,7 +120,7 @@ impl Doorbell for WakeHandle {
 }
 
 /// Starts the shards and waits until all of them are up.
-pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
+pub(crate) fn boot(settings: &Arc<Settings>, alarms: &Arc<Alarms>) -> Result<Booted, NodeError> {
     let filters = Arc::new(FilterTable::default());
     filters::set(filters::load(settings)?, &filters);
     let acl = Arc::new(acl::load(settings)?);
@@ -145,7 +146,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
-        store: StoreStart::open(settings, shards)?,
+        store: StoreStart::open(settings, shards, alarms)?,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),

@@ -22,6 +22,8 @@ mod stats;
 mod store;
 mod watch;
 
+pub use crate::store::restore_store;
+pub use ::store::{BackupInfo as StoreBackup, Latency as StoreLatency, StoreError, StoreInfo};
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
     Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing,
@@ -37,4 +39,5 @@ pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
+pub use shard::storage::StoreHealth;
 pub use shard::{Ban, BannedWho, DelayedId, DelayedIdError};

@@ -12,6 +12,7 @@ use reactor::{FilterTable, ShardThread};
 use ring::ShardId;
 use shard::command::{DelayedRequest, Reply, Request};
 use shard::{Ban, BannedWho};
+use store::StoreError;
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
@@ -62,6 +63,10 @@ pub enum ActionError {
     Listener(#[from] ListenerActionError),
     /// {0}
     Banned(#[from] BannedError),
+    /// there is no store: store.enable is off
+    NoStore,
+    /// {0}
+    Store(#[from] StoreError),
 }
 
 /// A running node.
@@ -98,7 +103,8 @@ impl Node {
     /// [`NodeError`]: the machine, a setting or an address does not allow it; nothing is left running.
     pub fn start(settings: Settings) -> Result<Node, NodeError> {
         let settings = Arc::new(settings);
-        let booted = boot::boot(&settings)?;
+        let alarms = Arc::new(Alarms::default());
+        let booted = boot::boot(&settings, &alarms)?;
         let Booted {
             probe_line,
             listeners,
@@ -117,7 +123,6 @@ impl Node {
             store.watch().map_err(NodeError::Thread)?;
         }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
-        let alarms = Arc::new(Alarms::default());
         let keeper = Arc::clone(&links);
         let mut watch = Watch::new(
             Arc::clone(&settings),
@@ -244,6 +249,10 @@ impl Node {
             Action::RetainerInfo => {
                 ActionReply::Retainer(retainer::info(&self.links, &self.settings)?)
             }
+            Action::StoreInfo => ActionReply::Store(Box::new(self.store()?.info())),
+            Action::StoreBackup { folder } => {
+                ActionReply::StoreBackup(self.store()?.backup(&folder)?)
+            }
             Action::RetainerClean { filter } => retainer::clean(&self.links, &filter)?,
             Action::RouteShow { filter } => self.route(filter)?,
             Action::ClientShow { client_id } => {
@@ -305,6 +314,11 @@ impl Node {
             store.close();
         }
         left
+    }
+
+    fn store(&self) -> Result<Arc<NodeStore>, ActionError> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.clone().ok_or(ActionError::NoStore)
     }
 
     /// Bans by hand, and those the shards made for flapping.

@@ -127,6 +127,9 @@ io tells of file descriptors; a client connection takes none: ports tells of con
     /// Tell of the retained messages, list their topics, remove them.
     #[command(subcommand, arg_required_else_help = true)]
     Retainer(Retainer),
+    /// Tell of the store on disk, back it up, restore it.
+    #[command(subcommand, arg_required_else_help = true, visible_alias = "mnesia")]
+    Store(Store),
     /// List what is wrong now, and what was.
     #[command(after_help = "Examples:\n  ringmq alarms\n  ringmq alarms --json")]
     Alarms(Output),
@@ -384,6 +387,34 @@ pub enum Delayed {
     Delete {
         /// Its name, as listed.
         id: String,
+    },
+}
+
+/// `store ...`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Tell of its sizes, rates, latencies and health.
+    #[command(after_help = "Example:\n  ringmq store info")]
+    Info(Output),
+    /// Write all of it, as it is at one moment, into a folder; the broker goes on meanwhile.
+    #[command(after_help = "Example:\n  ringmq store backup /var/backups/ringmq/monday")]
+    Backup {
+        /// The folder; made if it is not there. It must not have a backup.
+        folder: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check a backup and lay it ready: the broker takes it over when it is started the next time, in place of what it has.
+    #[command(after_help = "\
+Example:
+  ringmq store restore /var/backups/ringmq/monday && ringmq restart
+
+The broker may run or not. What it had before stays in the folder store of the data folder until the new one is whole.")]
+    Restore {
+        /// The folder of the backup.
+        folder: PathBuf,
+        #[command(flatten)]
+        output: Output,
     },
 }
 

@@ -3,11 +3,12 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use admin::DataFolder;
-use admin::protocol::{AdminRequest, SubscriptionLine, VmPart as AdminVmPart};
+use admin::protocol::{AdminRequest, ErrorKind, SubscriptionLine, VmPart as AdminVmPart};
+use admin::store_line::BackupLine;
 
 use crate::cli::{
     Acl, Banned, BannedKind, BrokerPart, Clients, Config, Delayed, ListenerArgs, Listeners, Output,
-    Retainer, Routes, SessionKind, Sessions, Subscriptions, VmPart,
+    Retainer, Routes, SessionKind, Sessions, Store, Subscriptions, VmPart,
 };
 use crate::client::{ClientError, ask};
 use crate::show;
@@ -28,6 +29,8 @@ enum Form {
     Retainer,
     Retained,
     Removed,
+    Store,
+    Backup,
     Broker,
     Stats,
     Metrics,
@@ -205,6 +208,35 @@ pub fn delayed(folder: &DataFolder, command: Delayed) -> Result<(), ClientError>
     }
 }
 
+/// `store ...` (SEED-CLI-48)
+pub fn store(folder: &DataFolder, command: Store) -> Result<(), ClientError> {
+    match command {
+        Store::Info(output) => rows(folder, &AdminRequest::StoreInfo, Form::Store, output),
+        Store::Backup { folder: to, output } => {
+            let to = std::path::absolute(&to).map_err(ClientError::Output)?;
+            let request = AdminRequest::StoreBackup { folder: to.to_string_lossy().into_owned() };
+            rows(folder, &request, Form::Backup, output)
+        }
+        Store::Restore { folder: from, output } => {
+            let staged = node::restore_store(folder.path(), &from).map_err(|error| {
+                ClientError::Refused { kind: ErrorKind::Failed, text: error.to_string() }
+            })?;
+            let line = BackupLine::from(staged);
+            let mut out = out();
+            let text = if output.json {
+                serde_json::to_string(&line).map_err(io::Error::from)
+            } else {
+                Ok(format!(
+                    "{}; it is taken over when the broker is started the next time",
+                    show::backup(line)
+                ))
+            };
+            text.and_then(|text| writeln!(out, "{text}").and_then(|()| out.flush()))
+                .map_err(ClientError::Output)
+        }
+    }
+}
+
 /// `retainer ...` (SEED-CLI-58)
 pub fn retainer(folder: &DataFolder, command: Retainer) -> Result<(), ClientError> {
     match command {
@@ -282,6 +314,8 @@ fn text(form: Form, row: &str) -> io::Result<String> {
         Form::Retainer => show::retainer(&show::parse(row)?),
         Form::Retained => show::retained(&show::parse(row)?),
         Form::Removed => show::removed(show::parse(row)?),
+        Form::Store => show::store(&show::parse(row)?),
+        Form::Backup => show::backup(show::parse(row)?),
         Form::Broker => show::broker(&show::parse(row)?),
         Form::Stats => show::numbers(&show::parse(row)?, 20),
         Form::Metrics => show::numbers(&show::parse(row)?, 24),

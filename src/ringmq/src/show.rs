@@ -7,6 +7,7 @@ use admin::protocol::{
     AlarmLine, BanLine, BrokerLine, ClientLine, DelayedLine, ListenerLine, RemovedLine,
     RetainedLine, RetainerLine, RouteLine, SessionLine, SettingLine, SubscriptionLine,
 };
+use admin::store_line::{BackupLine, LatencyLine, StoreLine};
 use admin::text::datetime;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -192,6 +193,48 @@ pub fn retainer(r: &RetainerLine) -> String {
         ("expiry_interval", format!("{}s", r.expiry_interval_s)),
     ];
     lines.map(|(name, value)| format!("{name:<16}: {value}")).join("\n")
+}
+
+/// A line for each number of `store info`.
+pub fn store(s: &StoreLine) -> String {
+    let latency = |of: &LatencyLine| {
+        format!(
+            "p50 {} us, p99 {} us, p99.9 {} us, max {} us, {} measured",
+            of.p50_us, of.p99_us, of.p999_us, of.max_us, of.count
+        )
+    };
+    let found = s.found.map_or_else(
+        || "being read".to_owned(),
+        |found| {
+            format!(
+                "{} sessions, {} subscriptions, {} retained, {} delayed",
+                found.sessions, found.subscriptions, found.retained, found.delayed
+            )
+        },
+    );
+    let mut lines = vec![
+        ("health", s.health.clone()),
+        ("last error", s.last_error.clone().unwrap_or_else(|| "none".to_owned())),
+        ("format", s.format.to_string()),
+        ("at the start", found),
+        ("commits", format!("{}, {:.1}/s", s.commits, s.commits_per_s)),
+        ("batches", s.batches.to_string()),
+        ("changes", s.changes.to_string()),
+        ("keys written", s.keys.to_string()),
+        ("commit", latency(&s.commit)),
+        ("sync", latency(&s.sync)),
+        ("cut off", format!("{} bytes, {} writes nobody was told of", s.cut_bytes, s.cut_writes)),
+        ("damaged", format!("{} values, {} counts", s.damaged_values, s.damaged_counts)),
+        ("journal", format!("{} bytes", s.journal_bytes)),
+    ];
+    lines.extend(s.keyspaces.iter().map(|(name, bytes)| (&**name, format!("{bytes} bytes"))));
+    let lines = lines.into_iter().map(|(name, value)| format!("{name:<16}: {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `1234 records, 56789 bytes`
+pub fn backup(b: BackupLine) -> String {
+    format!("{} records, {} bytes", b.records, b.bytes)
 }
 
 /// The topic only, as EMQ's `retainer topics`.
