@@ -15,7 +15,7 @@ use shard::storage::{
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
 use crate::codec::values::{self, Applied, EntryOutline};
-use crate::engine::{Change, EngineError, EngineRead, Keyspace};
+use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
@@ -328,7 +328,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
         &self,
         keyspace: Keyspace,
         prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let mut pending = self.pending[keyspace.index()]
             .range(Key::from_slice(prefix)..)
