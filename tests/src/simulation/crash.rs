@@ -63,8 +63,8 @@ impl World {
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
         match self.random.below(1000) {
-            0..3 => self.crash(),
-            3 => self.stop_in_order(),
+            0..3 if self.may_crash => self.crash(),
+            2..4 => self.stop_in_order(),
             _ => Ok(()),
         }
     }
@@ -126,13 +126,19 @@ impl World {
 
     fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {
         self.stations.clear();
+        let mode = self.mode.expect("only a broker with a store starts again");
         for pipe in &mut self.pipes {
-            pipe.broken(&mut self.random);
+            let left = match mode {
+                StoreMode::Always if self.random.chance(50) => usize::MAX,
+                StoreMode::Always => self.random.below(200),
+                // What is acknowledged by what comes after the end is not older than the interval.
+                StoreMode::EveryMs(_) => 0,
+            };
+            pipe.broken(left);
         }
         // No clock stands still while a process starts.
         self.now_ms += 1 + self.random.number() % 2000;
         let shards = *self.random.pick(&SHARDS);
-        let mode = self.mode.expect("only a broker with a store starts again");
         self.disk = Some(Disk::open(engine, shards, mode)?);
         self.clients.iter_mut().for_each(Client::broker_ended);
         super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
@@ -177,6 +183,7 @@ impl World {
         let persistent: Vec<&Client> = self.clients.iter().filter(|c| c.persistent).collect();
         let subscriptions = persistent.iter().map(|client| client.filters.len()).sum();
         let disk = self.disk.as_ref().expect("looked at above");
-        disk.check_at_rest(persistent.len(), subscriptions, self.retained.len())
+        let retained = self.retained_since.len()..=self.retained.len();
+        disk.check_at_rest(persistent.len(), subscriptions, retained)
     }
 }

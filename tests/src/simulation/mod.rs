@@ -14,8 +14,8 @@
 //! holds over all its starts, with these limits:
 //! - with `store.sync = always`: what a subscriber with `QoS` 0 got may come again after a crash, and a message to a shared
 //!   group may go to another member again; the order is that of the first time each message comes;
-//! - with an interval: after a crash what is older than it holds; what came and was acknowledged within it may be lost or come
-//!   again. After an orderly stop all of it holds;
+//! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
+//!   lost or come again. After an orderly stop all of it holds;
 //! - sessions that do not last end with the broker;
 //! - the retained message that a new session gets is not older than the last that was acknowledged when it connected;
 //! - at rest nothing but sessions, subscriptions and retained messages is on disk.
@@ -68,6 +68,9 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
+    may_crash: bool,
+    /// The highest `QoS` of messages and subscriptions.
+    most_qos: u8,
     crashes: usize,
     /// When the disk of a store with an interval has to have everything.
     interval_ends_ms: u64,
@@ -156,9 +159,10 @@ fn settings() -> Settings {
 impl World {
     fn new(seed: u64, mode: Option<StoreMode>) -> Self {
         let mut random = Random::new(seed);
-        // A message that came with QoS 2 within the interval before a crash leaves its id at the client, where it swallows
-        // the next one with that id: who wants QoS 2 exactly once over a crash needs `always`.
-        let most_qos = if matches!(mode, Some(StoreMode::EveryMs(_))) { 1 } else { 2 };
+        // With an interval a crash leaves ids of QoS 2 messages at one end that the other has forgotten, and they swallow the
+        // next message with that id: who wants QoS 2 over a crash needs `always`. So half of the seeds only stop in order.
+        let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
+        let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
         let mut clients = Vec::new();
         for index in 0..8 {
             let version = *random.pick(&Version::ALL);
@@ -183,6 +187,8 @@ impl World {
             mode,
             disk: None,
             starts: 0,
+            may_crash,
+            most_qos,
             crashes: 0,
             interval_ends_ms: 0,
             now_ms: 0,
@@ -331,6 +337,7 @@ impl World {
         let retain = owner && self.random.chance(30);
         let any = u8::try_from(self.random.below(3)).expect("below 3");
         let qos = if retain { 1 + u8::from(index.is_multiple_of(2)) } else { any };
+        let qos = qos.min(self.most_qos);
         let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain) else { return };
         let group = self.clients[4..6].iter().all(|member| member.subscribed);
         let published = Published {
@@ -609,6 +616,10 @@ impl World {
             let acknowledged = self.published[name].acknowledged_ms.is_some();
             if acknowledged && last != Some(name) {
                 return Err(format!("{topic} retains {last:?} where {name:?} was the last"));
+            }
+            let floor = self.retained_since.get(topic).and_then(|versions| versions.last());
+            if floor.is_some_and(|&(_, floor)| last.is_none_or(|last| last.1 < floor)) {
+                return Err(format!("{topic} retains {last:?}, {floor:?} was acknowledged"));
             }
         }
         Ok(())
