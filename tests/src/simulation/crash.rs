@@ -93,6 +93,11 @@ impl World {
         for client in self.clients.iter_mut().filter(|client| client.persistent) {
             client.subscribed &= self.subscribed_ms.contains_key(&client.index);
         }
+        for published in self.published.values_mut() {
+            published.expected.retain(|(client, _)| self.subscribed_ms.contains_key(client));
+            let group = super::GROUP.clone().all(|member| self.subscribed_ms.contains_key(&member));
+            published.group = published.group.filter(|_| group);
+        }
     }
 
     fn stop_in_order(&mut self) -> Result<(), String> {

@@ -44,6 +44,8 @@ use ::store::engine::SimulatedEngine;
 const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "b/b", "b", "c/d/e"];
 const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
 const GROUP_FILTER: &str = "$share/g/+/b";
+/// The clients that share it.
+const GROUP: std::ops::Range<usize> = 4..6;
 
 /// A published message as the model knows it.
 #[derive(Debug)]
@@ -168,7 +170,7 @@ impl World {
             let version = *random.pick(&Version::ALL);
             let window = if version == Version::V5 { 1 + random.below(5) } else { 5 };
             let mut client = Client::new(index, version, index < 6, window);
-            if index == 4 || index == 5 {
+            if GROUP.contains(&index) {
                 client.filters.push((GROUP_FILTER.to_owned(), most_qos));
             } else {
                 for _ in 0..=random.below(3) {
@@ -339,7 +341,7 @@ impl World {
         let qos = if retain { 1 + u8::from(index.is_multiple_of(2)) } else { any };
         let qos = qos.min(self.most_qos);
         let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain) else { return };
-        let group = self.clients[4..6].iter().all(|member| member.subscribed);
+        let group = self.clients[GROUP].iter().all(|member| member.subscribed);
         let published = Published {
             topic,
             qos,
@@ -447,7 +449,7 @@ impl World {
         if qos == 2 && *times > 1 && knows_all {
             return Err(format!("client-{index} received {name:?} {times} times with QoS 2"));
         }
-        if index == 4 || index == 5 {
+        if GROUP.contains(&index) {
             *self.group_received.entry(name).or_default() += 1;
         }
         // Sent with QoS 0 what was published with QoS 1 may get lost, and come again late from its publisher.
@@ -459,8 +461,7 @@ impl World {
             let last = self.last_in_order.insert(key, name.1);
             if let Some(last) = last
                 && last > name.1
-                && index != 4
-                && index != 5
+                && !GROUP.contains(&index)
             {
                 return Err(format!("client-{index} received {name:?} after number {last}"));
             }
