@@ -17,6 +17,8 @@ use super::store::Disk;
 
 /// Shards of a start.
 const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];
+/// How much of the time of a machine its store has, in percent.
+pub(super) const PACES: [u64; 4] = [10, 20, 30, 50];
 /// Steps an orderly stop may take.
 const STOP_STEPS: usize = 60_000;
 /// Milliseconds an orderly stop may take.
@@ -63,8 +65,8 @@ impl World {
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
         match self.random.below(1000) {
-            0..3 if self.may_crash => self.crash(),
-            2..4 => self.stop_in_order(),
+            n if n < self.crashes_permille && self.may_crash => self.crash(),
+            990..992 => self.stop_in_order(),
             _ => Ok(()),
         }
     }
@@ -144,7 +146,8 @@ impl World {
         // No clock stands still while a process starts.
         self.now_ms += 1 + self.random.number() % 2000;
         let shards = *self.random.pick(&SHARDS);
-        self.disk = Some(Disk::open(engine, shards, mode)?);
+        let pace = *self.random.pick(&PACES);
+        self.disk = Some(Disk::open(engine, shards, mode, pace)?);
         self.clients.iter_mut().for_each(Client::broker_ended);
         super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
         self.start(shards);

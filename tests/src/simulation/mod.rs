@@ -44,6 +44,8 @@ use ::store::engine::SimulatedEngine;
 const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "b/b", "b", "c/d/e"];
 const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
 const GROUP_FILTER: &str = "$share/g/+/b";
+/// The client that asks for a fresh session now and then.
+const RESTLESS: usize = 8;
 /// The clients that share it.
 const GROUP: std::ops::Range<usize> = 4..6;
 
@@ -71,6 +73,8 @@ struct World {
     disk: Option<Disk>,
     starts: u64,
     may_crash: bool,
+    /// How often it does.
+    crashes_permille: usize,
     /// The highest `QoS` of messages and subscriptions.
     most_qos: u8,
     crashes: usize,
@@ -123,7 +127,8 @@ pub fn run(
 ) -> Result<Report, String> {
     let mut world = World::new(seed, mode);
     if let Some(mode) = mode {
-        world.disk = Some(Disk::open(SimulatedEngine::new(), shards, mode)?);
+        let pace = *world.random.pick(&crash::PACES);
+        world.disk = Some(Disk::open(SimulatedEngine::new(), shards, mode, pace)?);
     }
     world.start(shards);
     for _ in 0..steps {
@@ -165,11 +170,14 @@ impl World {
         // next message with that id: who wants QoS 2 over a crash needs `always`. So half of the seeds only stop in order.
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
+        let crashes_permille = *random.pick(&[1, 3, 8]);
         let mut clients = Vec::new();
-        for index in 0..8 {
-            let version = *random.pick(&Version::ALL);
+        for index in 0..9 {
+            // With MQTT 5 only a fresh session can be one that lasts.
+            let any = *random.pick(&Version::ALL);
+            let version = if index == RESTLESS { Version::V5 } else { any };
             let window = if version == Version::V5 { 1 + random.below(5) } else { 5 };
-            let mut client = Client::new(index, version, index < 6, window);
+            let mut client = Client::new(index, version, index < 6 || index == RESTLESS, window);
             if GROUP.contains(&index) {
                 client.filters.push((GROUP_FILTER.to_owned(), most_qos));
             } else {
@@ -190,6 +198,7 @@ impl World {
             disk: None,
             starts: 0,
             may_crash,
+            crashes_permille,
             most_qos,
             crashes: 0,
             interval_ends_ms: 0,
@@ -217,7 +226,7 @@ impl World {
             self.keep_interval()?;
         }
         if let Some(disk) = &mut self.disk
-            && self.random.chance(25)
+            && disk.is_next(&mut self.random)
         {
             return disk.step(self.now_ms, &mut self.random);
         }
@@ -308,6 +317,9 @@ impl World {
 
     fn client_connect(&mut self, index: usize) {
         let number = u32::try_from(self.pipes.len()).expect("few connections");
+        if index == RESTLESS && self.random.chance(30) {
+            self.clients[index].start_afresh();
+        }
         if !self.clients[index].persistent {
             let versions = self.retained_since.iter();
             let newest = versions.filter_map(|(topic, of)| of.last().map(|&(_, n)| (*topic, n)));
