@@ -28,6 +28,12 @@ impl MessageId {
     pub fn unix_ms(self) -> u64 {
         u64::try_from(self.0 >> 64).expect("64 bits are left") / 1000
     }
+
+    /// Who made it: those of one maker increase strictly.
+    #[must_use]
+    pub fn maker(self) -> u64 {
+        u64::try_from(self.0 >> 16 & 0xffff_ffff_ffff).expect("48 bits are left")
+    }
 }
 
 /// Makes the [`MessageId`]s of one shard.
@@ -212,6 +218,7 @@ mod tests {
             last = next;
         }
         assert_eq!(u16::try_from(last.0 >> 48 & 0xffff), Ok(7));
+        assert_eq!(last.maker(), 7 << 32 | 9);
     }
 
     #[test]

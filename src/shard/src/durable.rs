@@ -332,7 +332,8 @@ impl Shard {
             self.clients.barrier.forget_when_kept(slot, number, remote);
         } else {
             let sequence = journal.needed();
-            self.clients.barrier.hold(Held { sequence, slot, number, message, sends });
+            let held = Held { sequence, slot, number, message, sends, remote };
+            self.clients.barrier.hold(held);
         }
         true
     }

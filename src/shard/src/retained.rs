@@ -104,6 +104,10 @@ impl Shard {
     /// Keeps a publication as its topic's retained message, or removes it if it is empty (MQTT-3.3.1-6).
     pub(crate) fn store_retained(&mut self, dispatch: &mut Dispatch<'_>) {
         let publication = dispatch.publication;
+        if self.clients.is_recovering && self.has_newer_retained(dispatch) {
+            // It was on its way when the broker ended, and another one came behind it.
+            return;
+        }
         let limits = &self.settings.retainer;
         if publication.payload.is_empty() {
             self.remove_retained(publication.topic);
@@ -128,6 +132,16 @@ impl Shard {
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
+    }
+
+    /// Whether the topic of a message that is published again has a later one. Ids of one shard tell it exactly, those of two by
+    /// the time of their ticks.
+    fn has_newer_retained(&mut self, dispatch: &mut Dispatch<'_>) -> bool {
+        let Some(known) = self.retained.get(dispatch.publication.topic) else { return false };
+        let known = known.id;
+        let now = self.clients.now;
+        let id = dispatch.message(&mut self.clients.message_ids, now).id;
+        if known.maker() == id.maker() { known > id } else { known.unix_ms() > id.unix_ms() }
     }
 
     /// The one place where a retained message is taken out.
