@@ -13,7 +13,9 @@ fn number(name: &str, default: u64) -> u64 {
 fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
     let first = number("SIMULATION_FIRST_SEED", 0);
     let seeds = number("SIMULATION_SEEDS", seeds);
-    let steps = usize::try_from(number("SIMULATION_STEPS", 1500)).expect("a number of steps");
+    // A store and its crashes take many of the steps.
+    let steps = number("SIMULATION_STEPS", if mode.is_some() { 4000 } else { 1500 });
+    let steps = usize::try_from(steps).expect("a number of steps");
     let (mut published, mut received, mut starts, mut crashes) = (0, 0, 0, 0);
     for seed in first..first + seeds {
         let run = format!("seed {seed}, {shards} shards, {steps} steps, {mode:?}");

@@ -170,7 +170,7 @@ impl World {
         // next message with that id: who wants QoS 2 over a crash needs `always`. So half of the seeds only stop in order.
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
-        let crashes_permille = *random.pick(&[1, 3, 8]);
+        let crashes_permille = *random.pick(&[1, 2, 4]);
         let mut clients = Vec::new();
         for index in 0..9 {
             // With MQTT 5 only a fresh session can be one that lasts.
