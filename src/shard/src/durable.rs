@@ -267,7 +267,7 @@ impl Clients {
                     window.push((id, awaiting(delivery)));
                 }
                 (StoredState::Released(id, _), _) => {
-                    window.push((id, Awaiting::PubComp(Some(place))))
+                    window.push((id, Awaiting::PubComp(Some(place))));
                 }
                 (_, None) => {
                     log::error!("the store has an entry without its message; it is left out");
