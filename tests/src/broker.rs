@@ -86,6 +86,18 @@ fn free_port() -> u16 {
     }
 }
 
+/// A folder for the data of a broker that is started more than once; the last one removes it.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn new_folder() -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("ringmq-test-{}-{number}", process::id()));
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    folder
+}
+
 /// The broker most tests of one binary share: started for the first that asks, stopped when the last lets go of it. A test holds it until its
 /// end (`let broker = shared();`), else it may stop under its clients.
 ///
@@ -121,10 +133,7 @@ impl Broker {
             env::var_os("RINGMQ_TEST_BROKER").is_none(),
             "this test needs a broker with settings of its own; it cannot run against RINGMQ_TEST_BROKER"
         );
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("ringmq-test-{}-{number}", process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        Broker::start_in(&folder, arguments)
+        Broker::start_in(&new_folder(), arguments)
     }
 
     /// Starts the binary with `folder` as data folder, which must exist and is removed at the end.
@@ -324,6 +333,33 @@ impl Broker {
             assert!(Instant::now() < end, "the broker still runs after {limit:?}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Ends it by SIGKILL, in the middle of whatever it does; its folder stays, for [`Broker::start_in`]. What it printed.
+    ///
+    /// # Panics
+    /// For a broker the tests did not start, and when it panicked before.
+    pub fn kill(mut self) -> String {
+        let mut process = self.process.take().expect("a broker the tests started");
+        process.child.kill().expect("our own child can be killed");
+        process.child.wait().expect("a killed child ends");
+        let bytes = fs::read(process.folder.join("output.log")).unwrap_or_default();
+        let output = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!output.contains("panicked"), "the broker panicked:\n{output}");
+        output
+    }
+
+    /// Ends it by SIGTERM, as it is meant to end; its folder stays, for [`Broker::start_in`]. What it printed.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn stop_and_keep(mut self) -> String {
+        let status = self.stop();
+        let output = self.output();
+        self.process = None;
+        let ended_well = status.is_some_and(|status| status.success());
+        assert!(ended_well && !output.contains("panicked"), "it ended with {status:?}:\n{output}");
+        output
     }
 
     fn forget(&mut self) {

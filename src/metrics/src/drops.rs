@@ -80,6 +80,7 @@ drops! {
         NoMember = "no_member": "No member of the shared group was left to take it.",
         AclDenied = "acl_denied": "The access rules deny publishing it.",
         QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached.",
+        StoreFailing = "store_failing": "The store cannot write, and what would depend on it is refused.",
         Discarded = "discarded": "The client ended normally, or was back before the will's delay passed.",
     }
 }

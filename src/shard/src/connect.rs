@@ -10,7 +10,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, Terms, flag, pause};
+use crate::connection::{Connection, Extras, State, Terms, flag, pause};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -122,8 +122,23 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-13
             }
         }
+        if self.is_store_failing() && self.needs_store(connection, connect) {
+            return Err(ReasonCode::ServerUnavailable);
+        }
         log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
         Ok(())
+    }
+
+    /// Whether a CONNECT cannot be answered while the store does not write: its session is to be kept, and is new, or what is
+    /// said about it waits for the store.
+    fn needs_store(&self, connection: &Connection, connect: &Connect<'_>) -> bool {
+        let profile = self.profiles.of(connection.listener);
+        let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
+        let found = found.and_then(|session| self.clients.sessions.session(session.0));
+        match found {
+            Some(owner) if owner.stored != 0 => owner.is_unloaded || self.clients.is_always(),
+            _ => session_expiry_s(connect, profile) > 0,
+        }
     }
 
     /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read

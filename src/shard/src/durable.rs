@@ -340,6 +340,11 @@ impl Shard {
         self.clients.journal.as_ref().is_none_or(|journal| journal.needed() == 0)
     }
 
+    /// Whether the store cannot write.
+    pub(crate) fn is_store_failing(&self) -> bool {
+        self.clients.journal.as_ref().is_some_and(|journal| journal.is_failing)
+    }
+
     /// When the store is to get something.
     pub(crate) fn durable_deadline_ms(&self) -> Option<u64> {
         self.clients.journal.as_ref()?.deadline_ms(self.clients.now.mono_ms)

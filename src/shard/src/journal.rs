@@ -229,7 +229,7 @@ impl Journal {
     fn is_new(&self, place: StoredPlace) -> bool {
         let at = self.by_key.get(&Key::Entry(place.to_bits()));
         let op = at.and_then(|&at| self.ops[at].as_ref());
-        matches!(op, Some(StoreOp::PutEntry { put: PutAs::New, .. }))
+        matches!(op, Some(StoreOp::PutEntry { put: PutAs::New | PutAs::NewUnlessKnown, .. }))
     }
 
     /// Takes an entry out that the store has not seen.

@@ -21,7 +21,7 @@ use client::{Client, Event, MessageName};
 use config::Settings;
 use metrics::{Gauge, ShardMetrics};
 use network::{Pipe, Station};
-use random::Random;
+pub use random::Random;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 use shard::command::{Reply, Request, SessionKind};
