@@ -99,6 +99,14 @@ impl Scenario {
                 duration: 5.0,
                 ..base
             },
+            TlsIdle => Case { count: 10_000, ..still },
+            TlsHandshakes => {
+                Case { shape: Shape::Visits, count: 1_000, rate: Rate::All(2_000.0), ..base }
+            }
+            ReconnectStorm => Case { warmup: 1.0, ..still },
+            DurablePub => Case { count: 100, version: "5", ..suite },
+            OfflineQueue => Case { count: 10_000, others: 10, version: "5", ..suite },
+            RetainedMany => Case { count: 100_000, others: 10, version: "5", ..suite },
             Churn => Case { shape: Shape::Churn, count: 10_000, rate: Rate::All(1_000.0), ..base },
         }
     }

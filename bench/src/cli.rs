@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::beside::BesideArgs;
 use crate::cases::{Case, Rate};
+use crate::durable::DurableArgs;
 use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
 use crate::million::MillionArgs;
@@ -9,10 +11,13 @@ use crate::plan::{Counts, Load, Plan, Shape};
 use crate::run::Course;
 use crate::sources;
 pub use crate::sources::parse as parse_sources;
+use crate::transport::TransportArgs;
 use crate::wire::{STAMP_LEN, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use filter::ClientFilterSettings;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest payload: a packet must fit a read.
@@ -102,6 +107,18 @@ pub enum Scenario {
     Storm,
     /// Clients connect, subscribe and leave again, at a rate
     Churn,
+    /// What the broker keeps for an idle client with TLS, and for one without
+    TlsIdle,
+    /// TLS handshakes flat out; and what established clients feel of them at a rate
+    TlsHandshakes,
+    /// Publishers in closed loop to sessions that are away: acknowledgements
+    DurablePub,
+    /// Sessions that are left, get messages, and come back for them, maybe after a restart
+    OfflineQueue,
+    /// Retained messages, and filters that match some of them
+    RetainedMany,
+    /// All clients of a listener are lost and come back; what established clients of another feel
+    ReconnectStorm,
 }
 
 /// Options of `scenario`.
@@ -200,6 +217,15 @@ pub struct ScenarioArgs {
     /// echo: pairs of connections, for a server with --relay
     #[arg(long)]
     pub relay: bool,
+    /// TLS and WebSocket
+    #[command(flatten, next_help_heading = "TLS and WebSocket")]
+    pub transport: TransportArgs,
+    /// Options of the scenarios with clients beside others
+    #[command(flatten)]
+    pub beside: BesideArgs,
+    /// Options of the scenarios about what a broker keeps
+    #[command(flatten)]
+    pub durable: DurableArgs,
     /// Options of `hostile`
     #[command(flatten)]
     pub hostile: HostileArgs,
@@ -325,7 +351,7 @@ impl ScenarioArgs {
         let count = self.count.unwrap_or(case.count);
         self.refuse_unfit(shape, case.active)?;
         let counts = match shape {
-            Shape::Connected | Shape::Idle | Shape::Churn => {
+            Shape::Connected | Shape::Idle | Shape::Churn | Shape::Visits => {
                 Counts { idle: count, ..Counts::default() }
             }
             Shape::Pairs | Shape::Relay => {
@@ -347,12 +373,19 @@ impl ScenarioArgs {
         Ok(Plan::new(shape, counts, &self.prefix, self.threads))
     }
 
+    /// Whether it is about what a broker keeps, with publishers to a number of topics.
+    fn keeps(&self) -> bool {
+        matches!(self.name, Scenario::OfflineQueue | Scenario::RetainedMany)
+    }
+
     fn refuse_unfit(&self, shape: Shape, active: f64) -> Result<(), BenchError> {
         let unfit = [
-            ("--publishers", self.publishers.is_some() && shape != Shape::Fanout),
+            ("--publishers", self.publishers.is_some() && shape != Shape::Fanout && !self.keeps()),
             ("--subscribers", self.subscribers.is_some() && shape != Shape::Shared),
             ("--active", self.active.is_some() && active >= 100.0),
-            ("--hold", self.hold > 0.0 && shape != Shape::Churn),
+            ("--ssl", self.transport.is_tls() && self.name == Scenario::Echo),
+            ("--ws", self.transport.ws && self.name == Scenario::Echo),
+            ("--hold", self.hold > 0.0 && !matches!(shape, Shape::Churn | Shape::Visits)),
         ];
         match unfit.iter().find(|(_, is_unfit)| *is_unfit) {
             Some((option, _)) => {
@@ -422,6 +455,8 @@ impl ScenarioArgs {
         let version = self.protocol.as_deref().unwrap_or(case.version);
         Ok(Load {
             target,
+            layers: self.layers()?,
+            is_background: false,
             sources,
             version: match version {
                 "31" => Version::V3_1,
@@ -442,6 +477,13 @@ impl ScenarioArgs {
         })
     }
 
+    fn layers(&self) -> Result<Option<Arc<ClientFilterSettings>>, BenchError> {
+        let is_about_tls = matches!(self.name, Scenario::TlsIdle | Scenario::TlsHandshakes);
+        let ssl = self.transport.ssl || is_about_tls;
+        let transport = TransportArgs { ssl, ..self.transport.clone() };
+        Ok(transport.settings(&self.host, self.port)?.map(Arc::new))
+    }
+
     /// How many ports are in use at once: also those of connections that were closed within a minute.
     #[expect(
         clippy::cast_possible_truncation,
@@ -450,7 +492,9 @@ impl ScenarioArgs {
     )]
     fn connections(&self, clients: u64, rate: f64) -> u64 {
         match self.name {
-            Scenario::Storm => clients * 2,
+            Scenario::Storm | Scenario::ReconnectStorm => clients * 2,
+            // It comes flat out, too.
+            Scenario::TlsHandshakes => clients + 60 * 30_000,
             Scenario::Churn if rate == 0.0 => clients + 60 * 30_000,
             Scenario::Churn => clients + 60 * rate as u64,
             _ => clients,
@@ -528,6 +572,8 @@ mod tests {
         assert_eq!(counts("sharedsub-1K-5-1K-1K"), [5, 0, 1_000]);
         assert_eq!(counts("sharedsub-50K-500-50K-50K"), [500, 0, 50_000]);
         assert_eq!(counts("p2p-idle-100K"), [500, 99_000, 500]);
+        assert_eq!(counts("tls-idle"), [0, 10_000, 0]);
+        assert_eq!(counts("reconnect-storm"), [0, 15_000, 0]);
         assert_eq!(counts("fan-in"), counts("fanin"));
         for (name, delivered) in [
             ("p2p-1K-1K-1K-1K", 1_000.0),
@@ -546,6 +592,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_tls_speaks_it() {
+        let has_tls = |words: &str| {
+            let args = parse(words);
+            let load = args.load(&args.plan().expect("valid")).expect("valid");
+            load.layers.is_some_and(|layers| layers.tls.is_some())
+        };
+        assert!(has_tls("tls-idle") && has_tls("tls-handshakes --ws") && has_tls("pairs -S"));
+        assert!(!has_tls("reconnect-storm") && !has_tls("pairs --ws"));
+    }
+
+    #[test]
     fn cases_are_scaled_by_options() {
         assert_eq!(counts("p2p-idle-100K -n 1000 --active 10"), [50, 900, 50]);
         assert_eq!(counts("p2p-idle-100K -n 2"), [1, 0, 1]);
@@ -553,9 +610,13 @@ mod tests {
         assert_eq!(counts("sharedsub-1K-5-1K-1K -n 9 --subscribers 2"), [2, 0, 9]);
         let args = parse("p2p-1K-1K-1K-1K -n 10");
         assert!((args.load(&args.plan().expect("valid")).expect("valid").rate - 10.0).abs() < 1e-9);
-        for unfit in
-            ["pairs --publishers 3", "fanout --subscribers 3", "pairs --active 3", "idle --hold 1"]
-        {
+        for unfit in [
+            "pairs --publishers 3",
+            "fanout --subscribers 3",
+            "pairs --active 3",
+            "idle --hold 1",
+            "echo -S",
+        ] {
             assert!(parse(unfit).plan().is_err(), "{unfit}");
         }
         assert!(parse("p2p-idle-100K --active 0").plan().is_err());

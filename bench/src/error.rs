@@ -87,6 +87,17 @@ pub enum BenchError {
     },
     /// {0}
     Threads(#[from] FleetError),
+    /// {what}: nothing has happened for a minute after {done} of {total}; clients that failed: {reasons}
+    Stalled {
+        /// What was waited for.
+        what: String,
+        /// How far it came.
+        done: u64,
+        /// How far it was to come.
+        total: u64,
+        /// Failures by reason, as text.
+        reasons: String,
+    },
     /// a generator thread ended early; this is a bug of ringmq-bench
     Thread,
 }

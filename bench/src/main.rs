@@ -1,10 +1,12 @@
 //! Measures MQTT brokers: offered and delivered rates, latency from the intended send time, losses and duplicates, and
 //! the broker's CPU time and memory per message and per client.
 
+mod beside;
 mod cases;
 mod cli;
 mod clients;
 mod compare;
+mod durable;
 mod echo;
 mod emqtt;
 mod engine;
@@ -17,6 +19,7 @@ mod report;
 mod run;
 mod sources;
 mod sys;
+mod transport;
 mod wire;
 
 use clap::Parser;
@@ -76,10 +79,15 @@ fn scenario(args: &ScenarioArgs) -> Result<(), BenchError> {
         sys::pin(&args.cpu).map_err(|source| BenchError::Pin { cpus: args.cpu.clone(), source })?;
     }
     sys::sharpen_timers().map_err(BenchError::io("cannot set the timer slack"))?;
-    let measured = if args.name == Scenario::Hostile {
-        hostile::run(&plan, &load, &course, &args.hostile)?
-    } else {
-        report::outcome(&run::run(&plan, &load, &course)?, &plan, &load, &course)
+    let measured = match args.name {
+        Scenario::Hostile => hostile::run(&plan, &load, &course, &args.hostile)?,
+        Scenario::TlsIdle | Scenario::TlsHandshakes | Scenario::ReconnectStorm => {
+            beside::run(args, &plan, &load, &course)?
+        }
+        Scenario::DurablePub | Scenario::OfflineQueue | Scenario::RetainedMany => {
+            durable::run(args, &load, &course)?
+        }
+        _ => report::outcome(&run::run(&plan, &load, &course)?, &plan, &load, &course),
     };
     let mut value = json!({
         "label": args.label.clone().unwrap_or_else(|| args.name.name()),

@@ -6,7 +6,9 @@
 
 use crate::names::Names;
 use crate::wire::{self, Version};
+use filter::ClientFilterSettings;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The shape of a run.
@@ -28,6 +30,8 @@ pub enum Shape {
     Own,
     /// Clients that connect, subscribe and leave again.
     Churn,
+    /// Clients that connect and leave again, without a subscription.
+    Visits,
     /// Bare connections to an echo server, without MQTT's handshake.
     Echo,
     /// Pairs of bare connections to a relaying echo server.
@@ -85,6 +89,10 @@ pub struct Plan {
 pub struct Load {
     /// Where the broker listens.
     pub target: SocketAddrV4,
+    /// What stands between the wire and MQTT there.
+    pub layers: Option<Arc<ClientFilterSettings>>,
+    /// Its threads give way to others on their CPU: they are not what is measured.
+    pub is_background: bool,
     /// Source addresses, used in turn; empty: the kernel chooses.
     pub sources: Vec<Ipv4Addr>,
     /// Protocol version.
@@ -128,9 +136,14 @@ impl Plan {
         self.threads == 1 || !matches!(self.shape, Shape::Fanout | Shape::Fanin | Shape::Shared)
     }
 
+    /// Whether clients come and go all the time.
+    pub fn churns(&self) -> bool {
+        matches!(self.shape, Shape::Churn | Shape::Visits)
+    }
+
     /// Clients that are opened before the run begins.
     pub fn opened_first(&self) -> u32 {
-        if self.shape == Shape::Churn { 0 } else { self.counts.clients() }
+        if self.churns() { 0 } else { self.counts.clients() }
     }
 
     /// Topics that are published to.
@@ -201,7 +214,7 @@ impl Plan {
             wire::subscribe(out, load.version, 1, topic(number).as_str(), load.qos);
         };
         match (role, self.shape) {
-            (_, Shape::Connected) | (Role::Publishes(_), _) => return false,
+            (_, Shape::Connected | Shape::Visits) | (Role::Publishes(_), _) => return false,
             // Behind the topics of those that hear.
             (Role::Idle(number), _) => one(out, self.counts.hearing + number),
             (Role::Hears(_), Shape::Fanout | Shape::Fanin) => {

@@ -1,7 +1,7 @@
 //! Turns an outcome into JSON, and JSON into lines for people: both say the same.
 
 use crate::error::BenchError;
-use crate::plan::{Load, Plan, Shape};
+use crate::plan::{Load, Plan};
 use crate::run::{Course, Outcome, Snapshot, Storm};
 use crate::sys::process;
 use hdrhistogram::Histogram;
@@ -34,7 +34,8 @@ pub fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn ratio(value: f64, by: f64, digits: i32) -> Value {
+/// A quotient, or null if there is nothing to divide by.
+pub fn ratio(value: f64, by: f64, digits: i32) -> Value {
     if by > 0.0 { json!(round(value / by, digits)) } else { Value::Null }
 }
 
@@ -115,7 +116,7 @@ fn memory(outcome: &Outcome, has_broker: bool) -> Value {
 }
 
 /// All clients were lost and came back.
-fn storm(storm: &Storm, latencies: &Histogram<u64>, has_broker: bool) -> Value {
+pub fn storm(storm: &Storm, latencies: &Histogram<u64>, has_broker: bool) -> Value {
     let [begin, end] = &storm.window;
     let seconds = float(storm.took_ns) / 1e9;
     let back = float(storm.back);
@@ -157,6 +158,16 @@ fn churn(outcome: &Outcome, has_broker: bool) -> Value {
     value
 }
 
+/// What MQTT is carried by.
+pub fn transport(load: &Load) -> &'static str {
+    match load.layers.as_deref() {
+        None => "tcp",
+        Some(layers) if layers.websocket.is_none() => "tls",
+        Some(layers) if layers.tls.is_none() => "ws",
+        Some(_) => "wss",
+    }
+}
+
 /// The options of a run, for the record.
 pub fn options(plan: &Plan, load: &Load, course: &Course) -> Value {
     json!({
@@ -164,6 +175,7 @@ pub fn options(plan: &Plan, load: &Load, course: &Course) -> Value {
         "publishers": plan.counts.publishers,
         "idle_clients": plan.counts.idle,
         "target": load.target.to_string(),
+        "transport": transport(load),
         "version": format!("{:?}", load.version),
         "qos": load.qos,
         "rate_per_s": load.rate,
@@ -183,7 +195,7 @@ pub fn options(plan: &Plan, load: &Load, course: &Course) -> Value {
 pub fn outcome(outcome: &Outcome, plan: &Plan, load: &Load, course: &Course) -> Value {
     let has_broker = !course.broker_pids.is_empty();
     let report = &outcome.report;
-    let is_churn = plan.shape == Shape::Churn;
+    let is_churn = plan.churns();
     let heard_once = outcome.end.delivered.saturating_sub(report.duplicates);
     let connects = if is_churn { churn(outcome, has_broker) } else { connect(outcome, has_broker) };
     let mut value = json!({
@@ -206,6 +218,13 @@ pub fn outcome(outcome: &Outcome, plan: &Plan, load: &Load, course: &Course) -> 
         },
         "failures": outcome.failures,
     });
+    if load.layers.is_some() {
+        value["handshakes"] = json!({
+            "full": outcome.handshakes[0],
+            "resumed": outcome.handshakes[1],
+            "latency_us": latency(&report.handshake),
+        });
+    }
     if let Some(found) = &outcome.storm {
         value["storm"] = storm(found, &report.connect[1], has_broker);
     }

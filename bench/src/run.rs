@@ -104,6 +104,8 @@ pub struct Outcome {
     pub expected: u64,
     /// Why clients failed.
     pub failures: BTreeMap<String, u64>,
+    /// Handshakes of TLS and WebSocket: full ones, and those of TLS by a ticket.
+    pub handshakes: [u64; 2],
     /// Of all threads together.
     pub report: Report,
 }
@@ -117,7 +119,8 @@ pub fn memory(pids: &[i32]) -> Result<Memory, BenchError> {
     Ok(Memory { resident_bytes, own_bytes, kernel: process::kernel_memory() })
 }
 
-fn process_error(pids: &[i32], source: std::io::Error) -> BenchError {
+/// A process of the broker cannot be read.
+pub fn process_error(pids: &[i32], source: std::io::Error) -> BenchError {
     BenchError::Process { pid: pids.first().copied().unwrap_or(0), source }
 }
 
@@ -229,7 +232,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Loses all clients and waits until all are back.
-    fn storm(&mut self) -> Result<Storm, BenchError> {
+    pub fn storm(&mut self) -> Result<Storm, BenchError> {
         let failures = |shared: &Shared| shared.failures().values().sum::<u64>();
         let (failed_before, before) = (failures(&self.shared), self.snapshot()?);
         self.tell(Command::Storm);
@@ -247,7 +250,7 @@ impl<'a> Generator<'a> {
     /// Lets time pass.
     pub fn watch(&mut self, what: &str, duration: Duration) {
         let end_ns = monotonic_ns() + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2);
-        let is_churn = self.plan.shape == Shape::Churn;
+        let is_churn = self.plan.churns();
         let done = |shared: &Shared| match is_churn {
             true => shared.sum(|c| &c.churn[2]),
             false => shared.sum(|c| &c.delivered),
@@ -272,7 +275,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Stops sending and waits for what is on its way.
-    fn drain(&mut self, timeout: Duration) {
+    pub fn drain(&mut self, timeout: Duration) {
         self.tell(Command::Drain);
         let begin = monotonic_ns();
         thread::sleep(NOTICE);
@@ -336,7 +339,7 @@ pub fn run(plan: &Plan, load: &Load, course: &Course) -> Result<Outcome, BenchEr
     let led = led?;
     let clients = u64::from(plan.opened_first());
     let nobody = match plan.shape {
-        Shape::Churn => led.end.churn[2] == 0,
+        Shape::Churn | Shape::Visits => led.end.churn[2] == 0,
         _ => led.ready == 0 && clients > 0,
     };
     let failures = shared.failures_by_text();
@@ -355,6 +358,7 @@ pub fn run(plan: &Plan, load: &Load, course: &Course) -> Result<Outcome, BenchEr
         end: led.end,
         expected: led.end.sent * plan.fan,
         failures,
+        handshakes: [0, 1].map(|kind| shared.sum(|c| &c.handshakes[kind])),
         report,
     })
 }
@@ -373,7 +377,7 @@ fn lead(generator: &mut Generator<'_>, plan: &Plan, course: &Course) -> Result<L
     generator.connect();
     let connected = generator.snapshot()?;
     let ready = generator.ready();
-    let is_going = ready > 0 || plan.shape == Shape::Churn;
+    let is_going = ready > 0 || plan.churns();
     thread::sleep(course.settle);
     let memory_after = memory(&course.broker_pids)?;
     let storm = if course.storm && is_going { Some(generator.storm()?) } else { None };

@@ -147,20 +147,43 @@ pub fn put_string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a CONNECT with a clean session and without a will.
 pub fn connect(out: &mut Vec<u8>, version: Version, client_id: &str, keep_alive_s: u16) {
-    let mut body = Vec::with_capacity(32 + client_id.len());
-    let (name, level) = match version {
-        Version::V3_1 => ("MQIsdp", 3),
-        Version::V3_1_1 => ("MQTT", 4),
-        Version::V5 => ("MQTT", 5),
-    };
-    put_string(&mut body, name);
-    body.extend_from_slice(&[level, 0x02]);
-    body.extend_from_slice(&keep_alive_s.to_be_bytes());
-    if version == Version::V5 {
-        body.push(0);
+    Connect { is_clean: true, expiry_s: 0, keep_alive_s }.put(out, version, client_id);
+}
+
+/// A CONNECT without a will.
+#[derive(Clone, Copy, Debug)]
+pub struct Connect {
+    /// Clean session, clean start.
+    pub is_clean: bool,
+    /// How long the session is kept, in seconds; only MQTT 5.0 can say it.
+    pub expiry_s: u32,
+    /// Keep alive.
+    pub keep_alive_s: u16,
+}
+
+impl Connect {
+    /// Appends it.
+    pub fn put(&self, out: &mut Vec<u8>, version: Version, client_id: &str) {
+        let mut body = Vec::with_capacity(32 + client_id.len());
+        let (name, level) = match version {
+            Version::V3_1 => ("MQIsdp", 3),
+            Version::V3_1_1 => ("MQTT", 4),
+            Version::V5 => ("MQTT", 5),
+        };
+        put_string(&mut body, name);
+        body.extend_from_slice(&[level, if self.is_clean { 0x02 } else { 0 }]);
+        body.extend_from_slice(&self.keep_alive_s.to_be_bytes());
+        match (version, self.expiry_s) {
+            (Version::V5, 0) => body.push(0),
+            (Version::V5, expiry_s) => {
+                body.extend_from_slice(&[5, 0x11]);
+                body.extend_from_slice(&expiry_s.to_be_bytes());
+            }
+            _ => {}
+        }
+        put_string(&mut body, client_id);
+        put_packet(out, 0x10, &body);
     }
-    put_string(&mut body, client_id);
-    put_packet(out, 0x10, &body);
 }
 
 /// Appends a SUBSCRIBE of one filter.
@@ -245,6 +268,11 @@ impl Template {
         stamp.write(&mut packet[self.payload_at..]);
     }
 
+    /// From now on the messages are retained.
+    pub fn retain(&mut self) {
+        self.bytes[0] |= 1;
+    }
+
     /// From now on to another topic, which is as long.
     pub fn set_topic(&mut self, topic: &str) {
         self.bytes[self.topic_at..self.topic_at + topic.len()].copy_from_slice(topic.as_bytes());
@@ -309,6 +337,10 @@ mod tests {
         let mut out = Vec::new();
         connect(&mut out, Version::V3_1_1, "ab", 60);
         assert_eq!(out, b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab");
+        out.clear();
+        let kept = Connect { is_clean: false, expiry_s: 258, keep_alive_s: 60 };
+        kept.put(&mut out, Version::V5, "ab");
+        assert_eq!(out, b"\x10\x14\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x01\x02\x00\x02ab");
         out.clear();
         subscribe(&mut out, Version::V5, 1, "x/#", 2);
         assert_eq!(out, b"\x82\x09\x00\x01\x00\x00\x03x/#\x02");

@@ -68,6 +68,25 @@ pub fn binary() -> PathBuf {
     })
 }
 
+/// The load tool under test, beside the broker.
+///
+/// # Panics
+/// If none was built.
+#[must_use]
+pub fn load_tool() -> PathBuf {
+    if let Some(path) = env::var_os("RINGMQ_BENCH_BIN") {
+        return PathBuf::from(path);
+    }
+    let path = binary().with_file_name("ringmq-bench");
+    assert!(
+        path.is_file(),
+        "no load tool to test: build it by `cargo build -p ringmq-bench [--release]`, or name one in RINGMQ_BENCH_BIN (looked \
+         for {})",
+        path.display()
+    );
+    path
+}
+
 /// True when the binary under test was built with optimisation, by the folder it is in.
 #[must_use]
 pub fn is_release() -> bool {

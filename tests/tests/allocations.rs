@@ -69,6 +69,7 @@ impl Desk {
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
+                store: None,
                 replies: crossbeam_channel::bounded(64).0,
                 seed: 7,
                 now,

@@ -9,26 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringmq_tests::broker::binary;
+use ringmq_tests::broker::load_tool;
 use ringmq_tests::{Broker, id};
 
 /// How long a tool may take for what it is asked for; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// The tool under test, beside the broker.
-fn tool() -> PathBuf {
-    if let Some(path) = std::env::var_os("RINGMQ_BENCH_BIN") {
-        return PathBuf::from(path);
-    }
-    let path = binary().with_file_name("ringmq-bench");
-    assert!(
-        path.is_file(),
-        "no load tool to test: build it by `cargo build -p ringmq-bench [--release]`, or name one in RINGMQ_BENCH_BIN (looked \
-         for {})",
-        path.display()
-    );
-    path
-}
 
 /// The tool as it runs. Dropping it kills it.
 struct Tool {
@@ -41,7 +26,7 @@ impl Tool {
         let folder = std::env::temp_dir().join(format!("ringmq-bench-{}", id()));
         fs::create_dir_all(&folder).unwrap();
         let log = fs::File::create(folder.join("output")).unwrap();
-        let child = Command::new(tool())
+        let child = Command::new(load_tool())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -259,8 +244,8 @@ fn what_is_wrong_with_a_command_line_is_one_line() {
         ("conn -p 70000", 2, "70000"),
         ("conn -c", 2, "--count"),
         ("conn --quic true", 2, "QUIC"),
-        ("conn --ssl", 2, "TLS"),
-        ("pub -t a --ws", 2, "WebSocket"),
+        ("conn --ssl-version tlsv1.1", 2, "tlsv1.2"),
+        ("conn --ssl --certfile a", 2, "together"),
         ("conn -h no-such-host.invalid", 1, "no-such-host.invalid"),
         ("pub -t a -m template:///no/such/file", 1, "/no/such/file"),
     ] {

@@ -1,31 +1,17 @@
 //! `ringmq-bench scenario`: short runs of the scenarios against the broker. What is lost or missing in the result fails.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use ringmq_tests::broker::{binary, shared};
+use ringmq_tests::broker::{load_tool, shared};
 use ringmq_tests::{Broker, id};
 use serde_json::Value;
-
-/// The tool under test, beside the broker.
-fn tool() -> PathBuf {
-    if let Some(path) = std::env::var_os("RINGMQ_BENCH_BIN") {
-        return PathBuf::from(path);
-    }
-    let path = binary().with_file_name("ringmq-bench");
-    assert!(
-        path.is_file(),
-        "no load tool to test: build it by `cargo build -p ringmq-bench [--release]`, or name one in RINGMQ_BENCH_BIN"
-    );
-    path
-}
 
 fn run(port: u16, arguments: &str) -> Output {
     let arguments = arguments.split_whitespace();
     let ending = ["--port", &port.to_string(), "--settle", "0.1"].map(str::to_owned);
     let words = ["scenario".to_owned()].into_iter().chain(arguments.map(str::to_owned));
-    Command::new(tool()).args(words.chain(ending)).output().expect("it starts")
+    Command::new(load_tool()).args(words.chain(ending)).output().expect("it starts")
 }
 
 /// Runs a scenario against the common broker, gives the result; checks what all have in common.

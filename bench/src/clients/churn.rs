@@ -4,7 +4,7 @@
 use super::publisher::Pace;
 use super::{Clients, Stage, add, due, index};
 use crate::engine::{Net, Timer};
-use crate::plan::{Counts, Plan, Shape};
+use crate::plan::{Counts, Plan};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -33,7 +33,7 @@ pub struct Churn {
 impl Churn {
     /// Nobody is there.
     pub fn new(plan: &Plan, counts: Counts) -> Churn {
-        let places = if plan.shape == Shape::Churn { counts.clients() } else { 0 };
+        let places = if plan.churns() { counts.clients() } else { 0 };
         Churn { turns: vec![0; index(places)], free: (0..places).collect(), ..Churn::default() }
     }
 

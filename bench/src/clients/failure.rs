@@ -14,6 +14,8 @@ pub enum Failure {
     Closed(Stage),
     /// The broker sent what is no MQTT packet.
     Malformed,
+    /// TLS or WebSocket could not go on.
+    Layers(&'static str),
     /// The broker refused the client.
     ConnAck(u8),
     /// The broker refused the subscription.
@@ -37,6 +39,7 @@ impl Failure {
             Failure::Broken(errno) => format!("connection broken: {}", errno_text(errno)),
             Failure::Closed(stage) => format!("closed by the broker ({stage:?})"),
             Failure::Malformed => "malformed packet from the broker".to_owned(),
+            Failure::Layers(reason) => format!("TLS or WebSocket failed: {reason}"),
             Failure::ConnAck(code) => format!("CONNACK 0x{code:02X}"),
             Failure::SubAck(code) => format!("SUBACK 0x{code:02X}"),
             Failure::Disconnect(code) => format!("DISCONNECT 0x{code:02X} from the broker"),

@@ -14,17 +14,17 @@ mod tests;
 mod tracks;
 
 pub use failure::Failure;
-pub use shared::{Counters, Report, Shared};
+pub use shared::{Counters, Report, Shared, add};
 
 use crate::engine::{Agent, CloseCause, Net, Route, Timer};
 use crate::plan::{Counts, Load, Plan, Role, Shape};
 use crate::sys;
 use crate::wire::{self, Frame, Malformed};
 use churn::Churn;
+use filter::ClientFilterSettings;
 use opening::Opening;
 use sending::Sending;
 use shard::CloseMode;
-use shared::add;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tracks::Tracks;
@@ -153,7 +153,7 @@ impl Clients {
 
     fn role(&self, client: u32) -> Role {
         match self.plan.shape {
-            Shape::Churn => Role::Idle(self.number(self.churn.turn(client))),
+            Shape::Churn | Shape::Visits => Role::Idle(self.number(self.churn.turn(client))),
             _ => self.plan.role(self.thread, client),
         }
     }
@@ -173,7 +173,7 @@ impl Clients {
         net.close(client, CloseMode::Now);
         self.shared.count(failure);
         *self.stage(client) = Stage::Planned;
-        if self.plan.shape == Shape::Churn {
+        if self.plan.churns() {
             self.churn_failed(net, client);
         } else if self.opening.is_storm {
             self.retry_later(net, client);
@@ -296,11 +296,15 @@ impl Agent for Clients {
             // The reactor has pinned its thread. Should the kernel refuse, it stays where it is.
             let _ = sys::pin(&self.affinity);
         }
+        if self.load.is_background {
+            // Should the kernel refuse, it takes its turn as all others.
+            let _ = sys::be_nice();
+        }
     }
 
     fn route(&mut self, client: u32) -> Route {
         let number = match self.role(client) {
-            Role::Idle(number) if self.plan.shape == Shape::Churn => number,
+            Role::Idle(number) if self.plan.churns() => number,
             _ => self.number(client),
         };
         let from = match self.load.sources.len() {
@@ -308,6 +312,17 @@ impl Agent for Clients {
             count => Some(SocketAddr::new(IpAddr::V4(self.load.sources[index(number) % count]), 0)),
         };
         Route { from, to: SocketAddr::V4(self.load.target) }
+    }
+
+    fn layers(&self, _: u32) -> Option<&ClientFilterSettings> {
+        self.load.layers.as_deref()
+    }
+
+    fn secured(&mut self, net: &mut Net, client: u32, is_resumed: bool) {
+        let counters = self.counters();
+        add(&counters.handshakes[usize::from(is_resumed)], 1);
+        let took = net.now_ns().saturating_sub(self.clients[index(client)].opened_ns);
+        self.report.handshake.saturating_record(took);
     }
 
     fn opened(&mut self, net: &mut Net, client: u32) {
@@ -337,6 +352,7 @@ impl Agent for Clients {
             CloseCause::PeerClosed => Failure::Closed(*self.stage(client)),
             CloseCause::Failed(errno) => Failure::Broken(errno),
             CloseCause::Malformed => Failure::Malformed,
+            CloseCause::Layers(reason) => Failure::Layers(reason),
         };
         self.fail(net, client, failure);
     }
@@ -367,7 +383,7 @@ impl Agent for Clients {
         match command {
             Command::Connect => self.connect(net),
             Command::Storm => self.storm(net),
-            Command::Send(start_ns) if self.plan.shape == Shape::Churn => {
+            Command::Send(start_ns) if self.plan.churns() => {
                 self.start_churn(net, start_ns);
             }
             Command::Send(start_ns) => self.start_sending(net, start_ns),

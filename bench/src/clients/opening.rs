@@ -2,7 +2,6 @@
 
 use super::{Clients, Stage, add, due, index};
 use crate::engine::{Net, Timer};
-use crate::plan::Shape;
 use crate::wire;
 use shard::CloseMode;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,7 +42,7 @@ impl Clients {
 
     /// Opens all clients that may be opened now.
     pub(super) fn open_more(&mut self, net: &mut Net) {
-        let all = if self.plan.shape == Shape::Churn { 0 } else { self.counts.clients() };
+        let all = if self.plan.churns() { 0 } else { self.counts.clients() };
         while self.opening.opened < all
             && self.opening.outstanding < self.load.connect_window
             && !self.opening.is_over
@@ -95,7 +94,7 @@ impl Clients {
         self.report.connect[usize::from(self.opening.is_storm)].saturating_record(took);
         add(&self.counters().ready, 1);
         self.counters().last_ready_ns.store(net.now_ns(), Relaxed);
-        if self.plan.shape == Shape::Churn {
+        if self.plan.churns() {
             self.churned(net, client, took);
         } else {
             if let Some(publisher) = self.publisher_of(client) {

@@ -34,6 +34,8 @@ pub struct Counters {
     pub lost: AtomicU64,
     /// Churn: clients whose time had come, that began, that were through, and that failed.
     pub churn: [AtomicU64; 4],
+    /// Handshakes of TLS and WebSocket: full ones, and those of TLS by a ticket.
+    pub handshakes: [AtomicU64; 2],
 }
 
 /// Adds to a counter that only this thread writes.
@@ -128,6 +130,8 @@ pub struct Report {
     pub latency: [Histogram<u64>; SLOTS],
     /// From connect to SUBACK (or CONNACK without a subscription), nanoseconds: at first, and after a storm.
     pub connect: [Histogram<u64>; 2],
+    /// From connect to the end of the handshakes of TLS and WebSocket, nanoseconds.
+    pub handshake: Histogram<u64>,
     /// Messages heard twice.
     pub duplicates: u64,
     /// Messages heard after a later one.
@@ -146,6 +150,7 @@ impl Default for Report {
         Report {
             latency: [histogram(), histogram(), histogram()],
             connect: [histogram(), histogram()],
+            handshake: histogram(),
             duplicates: 0,
             reordered: 0,
             foreign: 0,
@@ -160,6 +165,7 @@ impl Report {
         for (to, from) in histograms.zip(from.latency.iter().chain(&from.connect)) {
             to.add(from).expect("all histograms have the same bounds");
         }
+        self.handshake.add(&from.handshake).expect("all histograms have the same bounds");
         self.duplicates += from.duplicates;
         self.reordered += from.reordered;
         self.foreign += from.foreign;

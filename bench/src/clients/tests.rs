@@ -25,6 +25,8 @@ struct Bench {
 fn load(rate: f64) -> Load {
     Load {
         target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+        layers: None,
+        is_background: false,
         sources: Vec::new(),
         version: Version::V3_1_1,
         qos: 0,

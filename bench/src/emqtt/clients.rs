@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use filter::ClientFilterSettings;
 use shard::CloseMode;
 
 use super::config::Role;
@@ -575,9 +576,22 @@ impl Agent for Clients {
         self.ctx.shared.config.route(self.ctx.index(client))
     }
 
+    fn layers(&self, client: u32) -> Option<&ClientFilterSettings> {
+        self.ctx.shared.config.layers(self.ctx.index(client))
+    }
+
+    fn secured(&mut self, net: &mut Net, client: u32, _: bool) {
+        let now_ns = net.now_ns();
+        self.ctx.qoe_note(client, |times| times.handshake_ns = Some(times.since_begin(now_ns)));
+    }
+
     fn opened(&mut self, net: &mut Net, client: u32) {
         let now_ns = net.now_ns();
-        self.ctx.qoe_note(client, |times| times.tcp_ns = Some(times.since_begin(now_ns)));
+        self.ctx.qoe_note(client, |times| {
+            times.tcp_ns = Some(times.since_begin(now_ns));
+            // Without TLS and WebSocket there is nothing more to shake hands about.
+            times.handshake_ns = times.tcp_ns;
+        });
         self.client(client).phase = Phase::AwaitConnAck;
         self.write_connect(net, client);
         self.set_timer(net, now_ns + HANDSHAKE_NS, client, Due::Handshake);
@@ -611,6 +625,7 @@ impl Agent for Clients {
             CloseCause::PeerClosed => "tcp_closed".to_owned(),
             CloseCause::Failed(errno) => reason::errno(errno),
             CloseCause::Malformed => "malformed_packet".to_owned(),
+            CloseCause::Layers(reason) => reason.to_owned(),
         };
         if self.client(client).phase == Phase::AwaitConnAck {
             return self.connect_failed(net, client, &name, None);

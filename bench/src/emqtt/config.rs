@@ -12,6 +12,8 @@ use super::payload::{Payload, PayloadTemplate};
 use super::random::mix;
 use super::topic::TopicTemplate;
 use super::topics_payload;
+use filter::ClientFilterSettings;
+
 use crate::engine::Route;
 use crate::error::BenchError;
 use crate::{cli, sys};
@@ -86,6 +88,8 @@ pub struct Config {
     /// Between two connects; 0: as fast as the broker takes them.
     pub connect_interval: Duration,
     targets: Vec<SocketAddr>,
+    /// Of each target; empty: MQTT is on the wire.
+    layers: Vec<ClientFilterSettings>,
     sources: Vec<SocketAddr>,
     /// Client ids.
     pub ids: ClientIds,
@@ -194,6 +198,7 @@ impl Config {
             rest_api: args.restapi.as_deref().map(rest_address).transpose()?,
             sources: args.ifaddr.as_deref().map_or(Ok(Vec::new()), sources)?,
             targets: targets(&args.host, args.port)?,
+            layers: layers(args)?,
             ids,
             usernames: args.username.as_deref().map(Usernames::parse),
             password: args.password.clone(),
@@ -226,6 +231,12 @@ impl Config {
         Route { from: pick(&self.sources), to: pick(&self.targets).expect("a host has an address") }
     }
 
+    /// What stands between the wire and MQTT on this way.
+    pub fn layers(&self, index: u32) -> Option<&ClientFilterSettings> {
+        let index = usize::try_from(index).expect("32 bits fit");
+        (!self.layers.is_empty()).then(|| &self.layers[index % self.layers.len()])
+    }
+
     /// How many local addresses there are to connect from; 1 if the kernel chooses.
     pub fn address_pool(&self) -> usize {
         self.sources.len().max(1)
@@ -251,33 +262,27 @@ impl Config {
     }
 }
 
-/// TLS and WebSocket come with the broker's; QUIC does not.
+/// What is not there.
 fn refuse_transports(args: &CommonArgs) -> Result<(), BenchError> {
     if args.quic != "false" || args.load_qst.is_some() {
         return Err(bad(
             "--quic, --load-qst: QUIC is not offered, neither by the broker nor by this tool",
         ));
     }
-    let tls = [
-        ("--ssl", args.ssl),
-        ("--ssl-version", args.ssl_version.is_some()),
-        ("--cacertfile", args.cacertfile.is_some()),
-        ("--certfile", args.certfile.is_some()),
-        ("--keyfile", args.keyfile.is_some()),
-        ("--ciphers", args.ciphers.is_some()),
-        ("--signature-algs", args.signature_algs.is_some()),
-        ("--keyex-algs", args.keyex_algs.is_some()),
-        ("--ws", args.ws),
-    ];
-    match tls.into_iter().find(|(_, is_given)| *is_given) {
-        None => Ok(()),
-        Some((name, _)) => {
-            let what = if name == "--ws" { "WebSocket" } else { "TLS" };
-            Err(bad(format!(
-                "{name}: this version of ringmq-bench has no {what} clients yet; measure a plain TCP listener"
-            )))
-        }
+    if args.signature_algs.is_some() || args.keyex_algs.is_some() {
+        return Err(bad(
+            "--signature-algs, --keyex-algs: those of the TLS library are used; leave them out",
+        ));
     }
+    Ok(())
+}
+
+/// The layers of each host, in the order of their addresses.
+fn layers(args: &CommonArgs) -> Result<Vec<ClientFilterSettings>, BenchError> {
+    let settings = |host: &str| args.transport.settings(host.trim(), args.port);
+    let all: Vec<Option<ClientFilterSettings>> =
+        args.host.split(',').map(settings).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 fn filter(text: &str) -> Result<TopicTemplate, BenchError> {
@@ -456,9 +461,9 @@ mod tests {
         for (text, reason) in [
             ("conn --quic true", "QUIC"),
             ("conn --load-qst f", "QUIC"),
-            ("conn -S", "TLS"),
-            ("conn --certfile f", "TLS"),
-            ("conn --ws", "WebSocket"),
+            ("conn -S --certfile f", "together"),
+            ("conn --ssl-version tlsv1.1", "tlsv1.2"),
+            ("conn -S --signature-algs a", "--signature-algs"),
             ("conn -Q dump", "CSV"),
             ("conn --qoelog f", "-Q true"),
             ("conn --restapi x", "--restapi"),
@@ -476,6 +481,15 @@ mod tests {
             let error = error(text);
             assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn each_host_has_its_layers() {
+        let config = config("conn -h 127.0.0.1,127.0.0.2 -p 8084 -S --ws").expect("valid");
+        let host = |index: u32| {
+            config.layers(index).expect("layers").websocket.clone().expect("a WebSocket").host
+        };
+        assert_eq!((host(0), host(3)), ("127.0.0.1:8084".to_owned(), "127.0.0.2:8084".to_owned()));
     }
 
     #[test]

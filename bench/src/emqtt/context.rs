@@ -98,7 +98,7 @@ impl Context {
         let Some(times) = self.times.remove(&client) else { return };
         for (timing, ns) in [
             (Timing::TcpHandshake, times.tcp_ns),
-            (Timing::Handshake, times.tcp_ns),
+            (Timing::Handshake, times.handshake_ns),
             (Timing::Connect, times.connect_ns),
             (Timing::Subscribe, times.subscribe_ns),
         ] {

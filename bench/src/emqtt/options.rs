@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use crate::transport::TransportArgs;
+
 /// Options of `conn`, `sub` and `pub`.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
@@ -52,36 +54,18 @@ pub struct CommonArgs {
     /// How often a client that lost its connection connects again, after 1 to 5 seconds; counted anew after a success
     #[arg(long, default_value_t = 0)]
     pub reconnect: u32,
-    /// TLS (not yet in this version)
-    #[arg(short = 'S', long, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
-    pub ssl: bool,
-    /// TLS version; implies --ssl (not yet in this version)
-    #[arg(long)]
-    pub ssl_version: Option<String>,
-    /// TLS: file with the CA certificates (not yet in this version)
-    #[arg(long)]
-    pub cacertfile: Option<PathBuf>,
-    /// TLS: file with the client's certificate (not yet in this version)
-    #[arg(long)]
-    pub certfile: Option<PathBuf>,
-    /// TLS: file with the client's key (not yet in this version)
-    #[arg(long)]
-    pub keyfile: Option<PathBuf>,
-    /// TLS: ciphers by their OpenSSL names, comma-separated (not yet in this version)
-    #[arg(long)]
-    pub ciphers: Option<String>,
-    /// TLS 1.3: signature algorithms, comma-separated (not yet in this version)
+    /// TLS and WebSocket.
+    #[command(flatten)]
+    pub transport: TransportArgs,
+    /// TLS 1.3: signature algorithms, comma-separated (refused: those of the TLS library are used)
     #[arg(long)]
     pub signature_algs: Option<String>,
-    /// TLS 1.3: key exchange algorithms, comma-separated (not yet in this version)
+    /// TLS 1.3: key exchange algorithms, comma-separated (refused: those of the TLS library are used)
     #[arg(long)]
     pub keyex_algs: Option<String>,
     /// QUIC (refused: this tool has none)
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     pub quic: String,
-    /// WebSocket, path /mqtt (not yet in this version)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
-    pub ws: bool,
     /// QUIC session tickets (refused: this tool has no QUIC)
     #[arg(long)]
     pub load_qst: Option<PathBuf>,
@@ -251,7 +235,7 @@ mod tests {
         assert_eq!((args.connrate, args.interval, args.startnumber), (0, 10, 0));
         assert_eq!((args.keepalive, args.clean, args.session_expiry), (300, true, 0));
         assert_eq!((args.num_retry_connect, args.reconnect), (0, 0));
-        assert!(!args.ssl && !args.ws && !args.shortids);
+        assert!(!args.transport.ssl && !args.transport.ws && !args.shortids);
         let args = publish("");
         assert_eq!((args.interval_of_msg, args.size, args.qos, args.limit), (1000, 256, 0, 0));
         assert_eq!((args.inflight, args.retry_interval), (1, 0));
@@ -280,7 +264,7 @@ mod tests {
             ("--clean false --ssl", true, false),
         ] {
             let args = conn(text);
-            assert_eq!((args.ssl, args.clean), (ssl, clean), "{text}");
+            assert_eq!((args.transport.ssl, args.clean), (ssl, clean), "{text}");
         }
         let args = publish("-t a -r -w true --keep-connected -q 1");
         assert!(args.retain && args.wait_before_publishing && args.keep_connected);

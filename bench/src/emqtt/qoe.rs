@@ -13,6 +13,8 @@ pub struct Times {
     begin_ns: u64,
     /// TCP connection.
     pub tcp_ns: Option<u64>,
+    /// TLS and WebSocket; without them the same.
+    pub handshake_ns: Option<u64>,
     /// CONNACK.
     pub connect_ns: Option<u64>,
     /// SUBACK.
@@ -66,7 +68,7 @@ impl Log {
                 "{},{unix_ms},{},{},{},{},{}",
                 String::from_utf8_lossy(&id),
                 cell(times.tcp_ns),
-                cell(times.tcp_ns),
+                cell(times.handshake_ns),
                 cell(times.connect_ns),
                 cell(times.subscribe_ns),
                 cell(times.publish_ns),
@@ -88,7 +90,7 @@ type Column = fn(&Times) -> Option<u64>;
 pub fn summary(rows: &[Row]) -> Vec<String> {
     let columns: [(&str, Column); 5] = [
         ("tcp", |times| times.tcp_ns),
-        ("handshake", |times| times.tcp_ns),
+        ("handshake", |times| times.handshake_ns),
         ("connect", |times| times.connect_ns),
         ("subscribe", |times| times.subscribe_ns),
         ("publish", |times| times.publish_ns),
@@ -123,11 +125,12 @@ mod tests {
         let rows: Vec<Row> = (1..=100u64)
             .map(|ms| {
                 let tcp_ns = Some(ms * 1_000_000);
-                Row { index: 0, times: Times { tcp_ns, ..Times::default() } }
+                let handshake_ns = tcp_ns.map(|ns| 2 * ns);
+                Row { index: 0, times: Times { tcp_ns, handshake_ns, ..Times::default() } }
             })
             .collect();
         let lines = summary(&rows);
-        assert_eq!(lines[1], "handshake, avg: 50.5ms, P95: 95ms, Max: 100ms");
+        assert_eq!(lines[1], "handshake, avg: 101.0ms, P95: 190ms, Max: 200ms");
         assert_eq!(lines.len(), 2, "nobody subscribed");
         let one =
             [Row { index: 0, times: Times { connect_ns: Some(23_000_400), ..Times::default() } }];

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use filter::ClientFilterSettings;
+
 use super::Net;
 use crate::wire::Frame;
 
@@ -32,6 +34,8 @@ pub enum CloseCause {
     Failed(i32),
     /// The broker sent what is no MQTT packet.
     Malformed,
+    /// TLS or WebSocket cannot go on, for this reason ([`filter::FilterError::reason`]).
+    Layers(&'static str),
 }
 
 /// The clients of one thread: what to do when something happened to one.
@@ -43,8 +47,17 @@ pub trait Agent: Sized + 'static {
     fn start(&mut self, net: &mut Net);
     /// The way a client is to take, asked for each connection.
     fn route(&mut self, client: u32) -> Route;
+    /// What stands between the wire and MQTT on the way a client takes, asked for each connection.
+    fn layers(&self, client: u32) -> Option<&ClientFilterSettings> {
+        let _ = client;
+        None
+    }
     /// The client has a connection.
     fn opened(&mut self, net: &mut Net, client: u32);
+    /// The layers of a client's connection are up; `is_resumed`: TLS by a ticket of before.
+    fn secured(&mut self, net: &mut Net, client: u32, is_resumed: bool) {
+        let _ = (net, client, is_resumed);
+    }
     /// A whole packet came.
     fn packet(&mut self, net: &mut Net, client: u32, frame: &Frame<'_>);
     /// The client could not be connected.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::connections::{DIRTY, WANTS_DRAINED};
+use super::connections::{DIRTY, NONE, WANTS_DRAINED};
 use super::reassembly;
 use super::{Agent, CloseCause, Net};
 use crate::wire::Malformed;
@@ -61,6 +61,25 @@ impl<A: Agent> Engine<A> {
         Ok(())
     }
 
+    /// Hands in what the layers of a connection make of received bytes.
+    fn take_layered(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), Malformed> {
+        let passed = self.net.layers.received(id.index, bytes);
+        if passed.has_wire || passed.opened.is_some() {
+            self.net.is_to_flush(id.index);
+        }
+        if let (Some(is_resumed), Some(client)) = (passed.opened, self.net.client(id)) {
+            self.agent.secured(&mut self.net, client, is_resumed);
+        }
+        let result = self.take_bytes(id, &passed.plain);
+        self.net.layers.recycle(passed.plain);
+        if let Some(error) = passed.error {
+            self.lost(id, CloseCause::Layers(error.reason()));
+        } else if passed.is_ended {
+            self.lost(id, CloseCause::PeerClosed);
+        }
+        result
+    }
+
     fn take_partial(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
         let connection = self.net.connections.get(id)?;
         let io = self.net.ios.get(connection.io).filter(|io| !io.partial.is_empty())?;
@@ -72,6 +91,17 @@ impl<A: Agent> Engine<A> {
         if let Some(io) = self.net.ios.get(connection.io) {
             io.partial = partial;
         }
+    }
+
+    /// A connection that is wanted is open: its layers begin, if it has any.
+    fn open_layers(&mut self, id: ConnectionId, client: u32) {
+        if let Some(settings) = self.agent.layers(client) {
+            if let Err(error) = self.net.layers.insert(id.index, settings) {
+                return self.lost(id, CloseCause::Layers(error.reason()));
+            }
+            self.net.is_to_flush(id.index);
+        }
+        self.agent.opened(&mut self.net, client);
     }
 
     fn settle(&mut self, id: ConnectionId) {
@@ -101,7 +131,11 @@ impl<A: Agent> Core for Engine<A> {
     #[inline]
     fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.net.read_clock();
-        match self.take_bytes(id, bytes) {
+        let taken = match self.net.layers.has(id.index) {
+            true => self.take_layered(id, bytes),
+            false => self.take_bytes(id, bytes),
+        };
+        match taken {
             Ok(()) => self.settle(id),
             Err(Malformed) => self.lost(id, CloseCause::Malformed),
         }
@@ -111,7 +145,7 @@ impl<A: Agent> Core for Engine<A> {
         let cause = match end {
             ReceiveEnd::PeerClosed => CloseCause::PeerClosed,
             ReceiveEnd::Failed(errno) => Net::cause(errno),
-            ReceiveEnd::Refused(_) => unreachable!("this side has no layers below MQTT"),
+            ReceiveEnd::Refused(_) => unreachable!("the layers of this side are the engine's"),
         };
         self.lost(id, cause);
     }
@@ -173,8 +207,24 @@ impl<A: Agent> Core for Engine<A> {
     }
 
     fn take_outgoing(&mut self, id: ConnectionId) -> Option<Outgoing> {
+        let is_layered = self.net.layers.has(id.index);
+        let is_held = is_layered && !self.net.layers.is_open(id.index);
         let connection = self.net.connections.get(id)?;
-        let bytes = self.net.ios.take_outbox(connection.io)?;
+        let bytes = if is_held { None } else { self.net.ios.take_outbox(connection.io) };
+        let bytes = if is_layered {
+            let ends = connection.client == NONE;
+            let wire = self.net.layers.outgoing(id.index, bytes.as_deref(), ends);
+            bytes.into_iter().for_each(|bytes| self.net.ios.recycle(bytes));
+            match wire {
+                Ok(wire) => wire?,
+                Err(error) => {
+                    self.lost(id, CloseCause::Layers(error.reason()));
+                    return None;
+                }
+            }
+        } else {
+            bytes?
+        };
         connection.sending = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.net.look_again |= connection.has(WANTS_DRAINED);
         Some(Outgoing::Bytes(bytes))
@@ -191,7 +241,7 @@ impl<A: Agent> Core for Engine<A> {
         let client = u32::try_from(token).expect("tokens are clients");
         let (id, is_wanted) = self.net.opened(client, index);
         if is_wanted {
-            self.agent.opened(&mut self.net, client);
+            self.open_layers(id, client);
         }
         id
     }
@@ -243,6 +293,9 @@ mod tests {
     use super::super::{Route, Timer};
     use super::*;
     use crate::wire::Frame;
+    use filter::{
+        ClientFilterSettings, Filter, FilterSettings, WebSocketSettings, WebSocketTarget,
+    };
     use ring::Mesh;
     use shard::CloseMode;
 
@@ -251,6 +304,7 @@ mod tests {
     struct Script {
         seen: Vec<String>,
         reopens: bool,
+        layers: Option<ClientFilterSettings>,
     }
 
     impl Script {
@@ -269,6 +323,12 @@ mod tests {
         fn route(&mut self, client: u32) -> Route {
             let port = u16::try_from(client).expect("small");
             Route { from: None, to: SocketAddr::from(([127, 0, 0, 1], port)) }
+        }
+        fn layers(&self, _: u32) -> Option<&ClientFilterSettings> {
+            self.layers.as_ref()
+        }
+        fn secured(&mut self, _: &mut Net, client: u32, is_resumed: bool) {
+            self.seen.push(format!("secured {client} {is_resumed}"));
         }
         fn opened(&mut self, net: &mut Net, client: u32) {
             self.seen.push(format!("opened {client}"));
@@ -440,6 +500,58 @@ mod tests {
         assert!(engine.next_connect().is_none());
         engine.connected(1, 4);
         assert_eq!(engine.agent.take(), ["opened 1"]);
+    }
+
+    /// An engine with one open client that speaks WebSocket, and the broker's side of it.
+    fn layered(path: &str) -> (Engine<Script>, ConnectionId, Box<Filter>) {
+        let target = WebSocketTarget { host: "h".to_owned(), path: path.to_owned() };
+        let layers = Some(ClientFilterSettings { tls: None, websocket: Some(target) });
+        let endpoint = Mesh::build::<(), ()>(1, 2, 2).remove(0);
+        let mut engine = Engine::new(Script { layers, ..Script::default() }, 2, endpoint);
+        engine.begin_tick(Now::default());
+        let id = engine.connected(0, 2_000);
+        let websocket = Some(WebSocketSettings::default());
+        let settings = FilterSettings { websocket, ..FilterSettings::default() };
+        (engine, id, Filter::new(&settings.into()))
+    }
+
+    #[test]
+    fn layers_come_up_before_what_the_agent_has_written_is_sent() {
+        let (mut engine, id, mut broker) = layered("/mqtt");
+        assert_eq!(effects(&mut engine), [Effect::StartReceive(id), Effect::Flush(id)]);
+        let (mut plain, mut wire) = (Vec::new(), Vec::new());
+        let mut request = outgoing(&mut engine, id).expect("the request");
+        assert!(outgoing(&mut engine, id).is_none(), "the packet waits");
+        engine.sent(id, Outgoing::Bytes(Vec::new()), Ok(()));
+        broker.received(&mut request, &mut plain, &mut wire).expect("well formed");
+        // The answer and a packet in one piece.
+        broker.send(std::iter::once(&[0x30, 1, b'd'][..]), &mut wire).expect("open");
+        engine.received(id, &wire);
+        assert_eq!(engine.agent.take(), ["opened 0", "secured 0 false", "packet 0 30 1"]);
+        assert_eq!(effects(&mut engine), [Effect::Flush(id)]);
+        let mut frames = outgoing(&mut engine, id).expect("what waited");
+        broker.received(&mut frames, &mut plain, &mut Vec::new()).expect("well formed");
+        assert_eq!(plain, b"hellomore");
+        engine.sent(id, Outgoing::Bytes(Vec::new()), Ok(()));
+        assert_eq!(engine.agent.take(), ["drained 0"]);
+        // It says goodbye in the words of its layers.
+        engine.net.close(0, CloseMode::Linger);
+        let mut last = outgoing(&mut engine, id).expect("a Close");
+        broker.received(&mut last, &mut plain, &mut Vec::new()).expect("well formed");
+        assert!(broker.is_ended());
+        assert!(outgoing(&mut engine, id).is_none(), "it is said once");
+        engine.closed(id.index);
+        assert!(!engine.net.layers.has(id.index));
+    }
+
+    #[test]
+    fn layers_that_fail_lose_the_client_and_say_why() {
+        let (mut engine, id, mut broker) = layered("/elsewhere");
+        let mut request = outgoing(&mut engine, id).expect("the request");
+        let mut answer = Vec::new();
+        broker.received(&mut request, &mut Vec::new(), &mut answer).expect_err("another path");
+        engine.received(id, &answer);
+        assert_eq!(engine.agent.take(), ["opened 0", "closed 0 Layers(\"ws_answer\")"]);
     }
 
     #[test]

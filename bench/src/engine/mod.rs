@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`Agent::start`] | once, in the first tick |
 //! | [`Agent::opened`] | a connection asked for by [`Net::open`] is there: write a CONNECT |
+//! | [`Agent::secured`] | its layers ([`Agent::layers`]: TLS, WebSocket) are up; what was written goes out now |
 //! | [`Agent::packet`] | a whole packet has come; read in place |
 //! | [`Agent::failed`] | a connection asked for could not be opened |
 //! | [`Agent::closed`] | a connection ended that [`Net::close`] did not end |
@@ -25,13 +26,14 @@
 //! count of the connection in it, and ignores what is stale.
 //!
 //! An idle client costs the engine 16 bytes for the connection and 4 for its number, and 16 for a timer. Buffers are there
-//! only while bytes wait in them.
+//! only while bytes wait in them. Layers are there only for connections that have them: 8 bytes a slot, and what TLS takes.
 
 mod agent;
 mod connections;
 mod core;
 mod fleet;
 mod io;
+mod layers;
 mod net;
 mod reassembly;
 mod schedule;

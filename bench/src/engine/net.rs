@@ -6,6 +6,7 @@ use shard::{CloseMode, ConnectionId, Effect};
 
 use super::connections::{Connections, DIRTY, NONE, WANTS_DRAINED};
 use super::io::Ios;
+use super::layers::Layers;
 use super::schedule::Schedule;
 use super::{CloseCause, Timer};
 use crate::sys;
@@ -23,6 +24,7 @@ pub struct Net {
     /// The slot of each client, or one of the marks above.
     slots: Vec<u32>,
     pub(super) ios: Ios,
+    pub(super) layers: Layers,
     effects: Vec<Effect>,
     dirty: Vec<ConnectionId>,
     to_open: VecDeque<u32>,
@@ -43,6 +45,7 @@ impl Net {
             connections: Connections::default(),
             slots: vec![NONE; at(clients)],
             ios: Ios::default(),
+            layers: Layers::default(),
             effects: Vec::new(),
             dirty: Vec::new(),
             to_open: VecDeque::new(),
@@ -81,11 +84,8 @@ impl Net {
         if index >= ABANDONED {
             return None;
         }
+        self.is_to_flush(index);
         let connection = self.connections.at(index)?;
-        if !connection.has(DIRTY) {
-            connection.set(DIRTY);
-            self.dirty.push(ConnectionId { index, generation: connection.generation() });
-        }
         Some(&mut self.ios.need(&mut connection.io).outbox)
     }
 
@@ -135,6 +135,16 @@ impl Net {
     }
 
     // ---- for the engine
+
+    /// The connection in this slot has something to send.
+    #[inline]
+    pub(super) fn is_to_flush(&mut self, index: u32) {
+        let Some(connection) = self.connections.at(index) else { return };
+        if !connection.has(DIRTY) {
+            connection.set(DIRTY);
+            self.dirty.push(ConnectionId { index, generation: connection.generation() });
+        }
+    }
 
     #[inline]
     pub(super) fn read_clock(&mut self) {
@@ -193,6 +203,7 @@ impl Net {
         if let Some(connection) = self.connections.at(index) {
             self.ios.release(&mut connection.io);
         }
+        self.layers.remove(index);
     }
 
     /// The errno of a failed send or receive as a cause.

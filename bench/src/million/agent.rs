@@ -425,6 +425,7 @@ impl Agent for Million {
             CloseCause::PeerClosed => "closed by the broker".to_owned(),
             CloseCause::Failed(errno) => errno_text(errno),
             CloseCause::Malformed => "a malformed packet".to_owned(),
+            CloseCause::Layers(reason) => reason.to_owned(),
         };
         self.refuse(net, client, reason);
     }

@@ -31,6 +31,8 @@
 //!   listings, the certificate's names for `peer_cert_as_username`, cookies for authentication. [`Filter::take_peer`] when
 //!   CONNECT has been answered gives that memory back.
 //!
+//! [`ClientFilter`] is the other end of TLS and WebSocket, for the load tool.
+//!
 //! ```
 //! # use ringmq_filter as filter;
 //! use filter::{Filter, FilterSettings, WebSocketSettings};
@@ -47,6 +49,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod client;
 mod error;
 mod filter;
 mod peer;
@@ -54,6 +57,7 @@ mod proxy;
 mod tls;
 mod websocket;
 
+pub use client::{ClientFilter, ClientFilterSettings, WebSocketTarget};
 pub use error::FilterError;
 pub use filter::{Filter, FilterSettings, Stage};
 pub use peer::{
@@ -61,7 +65,8 @@ pub use peer::{
 };
 pub use proxy::{ProxyError, ProxySettings};
 pub use tls::{
-    CertificateFiles, SniCertificate, TlsError, TlsFailure, TlsOptions, TlsServer, Warning,
+    CertificateFiles, SniCertificate, TlsClient, TlsClientOptions, TlsError, TlsFailure,
+    TlsOptions, TlsServer, Warning,
 };
 pub use websocket::{
     CloseWhy, ForwardedSettings, OriginSettings, Refusal, WebSocketError, WebSocketSettings,

@@ -316,7 +316,11 @@ impl Clients {
         let qos = delivery.qos;
         let is_refused = qos == QoS::AtMostOnce && !limits.store_qos0;
         let owner = self.sessions.session(session.0).expect("the caller looked");
-        if owner.is_unloaded && !is_refused {
+        if owner.is_unloaded {
+            if is_refused {
+                self.count_drop(qos, DropReason::SessionOffline);
+                return self.dropped(session);
+            }
             self.append(session, delivery, priority);
             return Delivered::Taken;
         }

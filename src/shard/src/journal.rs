@@ -239,14 +239,16 @@ impl Journal {
 
     pub fn put_received(&mut self, stored: u64, packet_id: PacketId) {
         let session = stored_session(stored);
-        let op = StoreOp::PutReceived { session, packet_id };
-        self.push(Some(Key::Received(stored, packet_id)), op, OP_BYTES);
+        let key = Key::Received(stored, packet_id);
+        // The end of the message that used this id before stays where it is: the store may have that one.
+        self.by_key.insert(key, self.ops.len());
+        self.push(None, StoreOp::PutReceived { session, packet_id }, OP_BYTES);
     }
 
     pub fn remove_received(&mut self, stored: u64, packet_id: PacketId) {
         let key = Key::Received(stored, packet_id);
         if let Some(StoreOp::PutReceived { .. }) = self.take(key) {
-            // The id may have been used before, by a message whose end is not handed over either: a removal does no harm.
+            return;
         }
         let session = stored_session(stored);
         self.push(Some(key), StoreOp::RemoveReceived { session, packet_id }, OP_BYTES);
@@ -465,6 +467,21 @@ mod tests {
         assert_eq!((third.sequence, third.ops.len()), (3, 3));
         journal.committed(3);
         assert_eq!(journal.needed(), 0);
+    }
+
+    #[test]
+    fn an_id_used_again_before_its_end_is_handed_over_is_removed_once() {
+        let (mut journal, receiver) = journal(StoreMode::EveryMs(100));
+        let id = PacketId::new(7).unwrap();
+        journal.put_received(9, id);
+        journal.tick(0, true);
+        journal.remove_received(9, id);
+        journal.put_received(9, id);
+        journal.remove_received(9, id);
+        journal.tick(0, true);
+        let batches: Vec<_> = receiver.try_iter().map(|request| request.batch.ops).collect();
+        assert!(matches!(&batches[0][..], [StoreOp::PutReceived { .. }]), "{batches:?}");
+        assert!(matches!(&batches[1][..], [StoreOp::RemoveReceived { .. }]), "{batches:?}");
     }
 
     #[test]

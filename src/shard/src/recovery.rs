@@ -208,7 +208,6 @@ impl Shard {
         if self.recovery.step == Step::Found {
             self.tell_others(|| ControlMessage::StoreFound);
             self.recovery.step = Step::Again;
-            return;
         }
         let others = self.shards - 1;
         if self.recovery.step == Step::Again && self.recovery.found.len() == others {

@@ -1,14 +1,16 @@
 //! One TLS connection, as a byte filter.
 
 use super::error::TlsFailure;
-use super::{TlsServer, ciphers, resolver};
+use super::{TlsClient, TlsServer, ciphers, resolver};
 use crate::peer::{ClientCertificate, TlsInfo};
-use rustls::server::UnbufferedServerConnection;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
-    UnbufferedStatus, WriteTraffic,
+    UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{Error, HandshakeKind};
+use std::ops::DerefMut;
 
 /// Most plain bytes in a record (RFC 8446, 5.1).
 const RECORD_LEN_MAX: usize = 1 << 14;
@@ -21,9 +23,34 @@ const WIRE_RECORD_LEN_MAX: usize = RECORD_LEN_MAX + 2048 + 5;
 /// nobody.
 const RUSTLS_HEAP_BYTES: usize = 2048;
 
+/// Which end of TLS a connection is: rustls has a type for each.
+pub(crate) trait End: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
+    /// What rustls keeps for this end only.
+    type Data;
+
+    /// The next step of rustls.
+    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl End for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
+}
+
+impl End for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
+}
+
 /// One TLS connection.
-pub(crate) struct TlsConnection {
-    rustls: UnbufferedServerConnection,
+pub(crate) struct TlsConnection<E = UnbufferedServerConnection> {
+    rustls: E,
     /// The tail of a record that is cut, or messages of the handshake that are.
     tail: Vec<u8>,
     /// Bytes that came during the handshake.
@@ -37,15 +64,36 @@ pub(crate) struct TlsConnection {
 
 impl TlsConnection {
     pub(crate) fn new(server: &TlsServer) -> Result<Self, TlsFailure> {
-        Ok(Self {
-            rustls: UnbufferedServerConnection::new(std::sync::Arc::clone(&server.config))?,
+        let rustls = UnbufferedServerConnection::new(std::sync::Arc::clone(&server.config))?;
+        Ok(Self::of(rustls, server.handshake_bytes_max))
+    }
+}
+
+impl TlsConnection<UnbufferedClientConnection> {
+    /// The client's end. It has something to say before it has received anything: its hello comes of receiving nothing.
+    pub(crate) fn client(client: &TlsClient) -> Result<Self, TlsFailure> {
+        let config = std::sync::Arc::clone(&client.config);
+        let rustls = UnbufferedClientConnection::new(config, client.server_name.clone())?;
+        Ok(Self::of(rustls, client.handshake_bytes_max))
+    }
+
+    /// Whether the handshake was a short one, by a ticket.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.rustls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+}
+
+impl<E: End> TlsConnection<E> {
+    fn of(rustls: E, handshake_bytes_max: usize) -> Self {
+        Self {
+            rustls,
             tail: Vec::new(),
             handshake_bytes: 0,
-            handshake_bytes_max: server.handshake_bytes_max,
+            handshake_bytes_max,
             server_name: None,
             is_ended: false,
             is_closed: false,
-        })
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -122,8 +170,7 @@ impl TlsConnection {
     ) -> Result<usize, Error> {
         let mut used = 0;
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.rustls.process_tls_records(&mut bytes[used..]);
+            let UnbufferedStatus { mut discard, state } = self.rustls.process(&mut bytes[used..]);
             let mut done = false;
             match state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
@@ -156,13 +203,13 @@ impl TlsConnection {
     fn put_pending(&mut self, wire: &mut Vec<u8>) {
         // Nothing is read while there is something to send, so no bytes need be given.
         while self.rustls.wants_write() {
-            let UnbufferedStatus { state, .. } = self.rustls.process_tls_records(&mut []);
+            let UnbufferedStatus { state, .. } = self.rustls.process(&mut []);
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { return };
             put_encoded(&mut data, wire);
         }
     }
 
-    /// Encrypts these bytes, the head first, as few records.
+    /// Encrypts these bytes, the head first, as few records. The head is short: it is not divided.
     pub(crate) fn send<'a>(
         &mut self,
         head: &[u8],
@@ -245,13 +292,10 @@ impl TlsConnection {
     }
 
     /// Does something with the right to send; `None` if there is none, because the handshake goes on or all is over.
-    fn write_traffic<R>(
-        &mut self,
-        what: impl FnOnce(WriteTraffic<'_, rustls::server::ServerConnectionData>) -> R,
-    ) -> Option<R> {
+    fn write_traffic<R>(&mut self, what: impl FnOnce(WriteTraffic<'_, E::Data>) -> R) -> Option<R> {
         loop {
             // The tail is what rustls has seen of the records to come; without it, it would lose its place.
-            let UnbufferedStatus { state, .. } = self.rustls.process_tls_records(&mut self.tail);
+            let UnbufferedStatus { state, .. } = self.rustls.process(&mut self.tail);
             match state {
                 Ok(ConnectionState::WriteTraffic(traffic)) => return Some(what(traffic)),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
@@ -289,7 +333,7 @@ impl TlsConnection {
     }
 }
 
-impl std::fmt::Debug for TlsConnection {
+impl<E: End> std::fmt::Debug for TlsConnection<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsConnection").field("is_open", &self.is_open()).finish_non_exhaustive()
     }

@@ -208,7 +208,7 @@ fn blocks<T: PemObject>(bytes: &[u8], file: &Path) -> Result<Vec<T>, TlsError> {
 }
 
 /// The certificates in a file, at least one.
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = blocks::<CertificateDer<'static>>(&read(file)?, file)?;
     if certificates.is_empty() {
         Err(TlsError::NoCertificate(shown(file)))
@@ -218,7 +218,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// The first private key in a file.
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(file)?;
     // PKCS #8 says it in the block's name, what OpenSSL wrote before in a header (RFC 1421, 4.6.1.1).
     let says = |words: &[u8]| bytes.windows(words.len()).any(|window| window == words);

@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3, the server's side, by rustls.
+//! TLS 1.2 and 1.3, the server's side and the client's, by rustls.
 //!
 //! A connection is rustls's *unbuffered* one: records are decrypted where they were received and encrypted where they will be
 //! sent from. Between two receives only the tail of a record that is cut is kept. What an idle connection costs is the
@@ -9,12 +9,14 @@
 
 mod certificate;
 mod ciphers;
+mod client;
 mod connection;
 mod error;
 mod load;
 mod options;
 mod resolver;
 
+pub use client::{TlsClient, TlsClientOptions};
 pub use error::{TlsError, TlsFailure, Warning};
 pub use options::{CertificateFiles, SniCertificate, TlsOptions};
 

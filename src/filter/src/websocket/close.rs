@@ -65,7 +65,9 @@ pub(super) fn put_error(error: &WebSocketError, wire: &mut Vec<u8>) {
         WebSocketError::CloseReasonNotUtf8 => (1007, "the reason is not UTF-8"),
         WebSocketError::TooBig { .. } => (1009, "the frame or message is too long"),
         WebSocketError::Protocol(what) => (1002, *what),
-        WebSocketError::NotHttp | WebSocketError::Refused(_) => (1002, ""),
+        WebSocketError::NotHttp | WebSocketError::Refused(_) | WebSocketError::Answer(_) => {
+            (1002, "")
+        }
     };
     put(Some(code), reason, wire);
 }

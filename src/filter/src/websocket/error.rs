@@ -20,6 +20,8 @@ pub enum WebSocketError {
         /// The limit it exceeds.
         max: u64,
     },
+    /// the server has not opened a WebSocket, it answers: {0}
+    Answer(String),
 }
 
 impl WebSocketError {
@@ -32,6 +34,7 @@ impl WebSocketError {
             Self::TextFrame => "ws_text_frame",
             Self::CloseReasonNotUtf8 => "ws_not_utf8",
             Self::TooBig { .. } => "ws_too_big",
+            Self::Answer(_) => "ws_answer",
         }
     }
 }

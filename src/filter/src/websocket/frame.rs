@@ -223,7 +223,7 @@ fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<(Header, usize)
 }
 
 /// The length of the payload, and how many bytes of `more` say it.
-fn parse_len(short: u8, more: &[u8]) -> Result<Option<(u64, usize)>, WebSocketError> {
+pub(super) fn parse_len(short: u8, more: &[u8]) -> Result<Option<(u64, usize)>, WebSocketError> {
     let (len, at, least) = match short {
         126 => (more.first_chunk().map(|len| u64::from(u16::from_be_bytes(*len))), 2, 126),
         127 => (more.first_chunk().map(|len| u64::from_be_bytes(*len)), 8, 1 << 16),

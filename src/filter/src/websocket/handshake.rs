@@ -167,7 +167,7 @@ fn path(target: &str) -> &str {
 }
 
 /// The answer to a key, which must be 16 bytes in base64 (4.2.1 (5), 4.2.2 (5.4)).
-fn accept(key: &str) -> Result<String, Refusal> {
+pub(super) fn accept(key: &str) -> Result<String, Refusal> {
     let mut bytes = [0; 18];
     if STANDARD.decode_slice(key, &mut bytes) != Ok(16) {
         return Err(Refusal::Malformed("a Sec-WebSocket-Key that is not 16 bytes in base64"));

@@ -1,4 +1,4 @@
-//! The server's side of a WebSocket (RFC 6455) that carries MQTT in binary messages.
+//! Both sides of a WebSocket (RFC 6455) that carries MQTT in binary messages.
 //!
 //! MQTT is a stream of bytes, and "the receiver must not assume that MQTT packets are aligned on WebSocket frame
 //! boundaries" (MQTT-6.0.0-2). So nothing is gathered into messages: the payload of a frame is handed on as it comes, and
@@ -7,6 +7,7 @@
 //! Extensions (compression) are refused by not answering them (section 9.1).
 
 mod answer;
+mod client;
 mod close;
 mod error;
 mod frame;
@@ -19,6 +20,7 @@ mod autobahn;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client::ClientWebSocket;
 pub use close::CloseWhy;
 pub use error::{Refusal, WebSocketError};
 pub use settings::{ForwardedSettings, OriginSettings, WebSocketSettings};
@@ -27,7 +29,7 @@ use crate::peer::PeerInfo;
 use frame::{FrameReader, Frames};
 use handshake::{Head, HeadReader};
 
-/// One WebSocket.
+/// One WebSocket as its server has it.
 #[derive(Debug)]
 pub(crate) enum WebSocket {
     /// The request has not come, or not all of it.
