@@ -141,6 +141,57 @@ fn external() -> Option<Broker> {
     Some(Broker { address, process: None })
 }
 
+/// Starts the binary on a port that is free, its output in the file output.log of the folder `log`.
+fn spawn(folder: &Path, log: &Path, arguments: &[&str]) -> (Child, u16) {
+    let port = free_port();
+    let log = File::create(log.join("output.log")).expect("a log file");
+    let mut command = Command::new(binary());
+    command.arg("console").arg("--data").arg(folder);
+    command.args(["--set", &format!("listener.tcp.external=127.0.0.1:{port}")]);
+    command.args(["--set", "listener.tcp.internal=off"]);
+    if !arguments.contains(&"--shards") {
+        let shards = env::var("RINGMQ_TEST_SHARDS").unwrap_or_else(|_| "2".into());
+        command.args(["--shards", &shards]);
+    }
+    let mut is_value = false;
+    for argument in arguments {
+        if argument.contains('=') && !is_value && !argument.starts_with("--") {
+            command.arg("--set");
+        }
+        command.arg(argument);
+        is_value = argument.starts_with("--");
+    }
+    command.stdin(Stdio::null());
+    command.stdout(log.try_clone().expect("a second handle of the log"));
+    command.stderr(log);
+    let child = command.spawn().expect("the broker's binary runs");
+    (child, port)
+}
+
+/// Starts the binary on a data folder it cannot start on: its exit code and what it printed.
+///
+/// # Panics
+/// When it does not end in time.
+#[must_use]
+pub fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let log = new_folder();
+    let (mut child, _) = spawn(folder, &log, arguments);
+    let end = Instant::now() + START_WAIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            break status;
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            panic!("it runs, which was not expected");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let output = fs::read(log.join("output.log")).unwrap_or_default();
+    let _ = fs::remove_dir_all(&log);
+    (status.code(), String::from_utf8_lossy(&output).into_owned())
+}
+
 impl Broker {
     /// Starts the binary with further arguments; one without a leading `--` that is `key=value` is a setting.
     ///
@@ -161,28 +212,7 @@ impl Broker {
     /// When it does not accept a connection in time.
     #[must_use]
     pub fn start_in(folder: &Path, arguments: &[&str]) -> Broker {
-        let port = free_port();
-        let log = File::create(folder.join("output.log")).expect("a log file");
-        let mut command = Command::new(binary());
-        command.arg("console").arg("--data").arg(folder);
-        command.args(["--set", &format!("listener.tcp.external=127.0.0.1:{port}")]);
-        command.args(["--set", "listener.tcp.internal=off"]);
-        if !arguments.contains(&"--shards") {
-            let shards = env::var("RINGMQ_TEST_SHARDS").unwrap_or_else(|_| "2".into());
-            command.args(["--shards", &shards]);
-        }
-        let mut is_value = false;
-        for argument in arguments {
-            if argument.contains('=') && !is_value && !argument.starts_with("--") {
-                command.arg("--set");
-            }
-            command.arg(argument);
-            is_value = argument.starts_with("--");
-        }
-        command.stdin(Stdio::null());
-        command.stdout(log.try_clone().expect("a second handle of the log"));
-        command.stderr(log);
-        let child = command.spawn().expect("the broker's binary runs");
+        let (child, port) = spawn(folder, folder, arguments);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut broker =
             Broker { address, process: Some(Process { child, folder: folder.to_path_buf() }) };

@@ -58,6 +58,7 @@ impl Shard {
         }
         self.clients.metrics.inc(Counter::PacketsReceived);
         self.clients.metrics.inc(Counter::PacketsConnect);
+        self.end_if_expired(connect.client_id);
         match self.check_connect(id, &connect) {
             Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
             Ok(()) => self.accept_connect(id, &connect),

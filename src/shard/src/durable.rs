@@ -100,14 +100,16 @@ impl Clients {
         self.noted(session);
     }
 
-    /// Notes the end of a session.
-    pub fn unstore_session(&mut self, session: SessionId) {
-        let Some(stored) = self.stored(session) else { return };
-        self.loads.remove(&stored);
+    /// Notes the end of a session; the connections that wait for it to be read, and need not any more.
+    #[must_use]
+    pub fn unstore_session(&mut self, session: SessionId) -> Vec<ConnectionId> {
+        let Some(stored) = self.stored(session) else { return Vec::new() };
+        let load = self.loads.remove(&stored);
         self.appended.remove(&session.0);
         if let Some(journal) = &mut self.journal {
             journal.remove_session(stored);
         }
+        load.map_or_else(Vec::new, |load| load.connections)
     }
 
     /// Notes a subscription.

@@ -80,6 +80,8 @@ pub(crate) struct Journal {
     /// Whether ends of messages are to stay.
     has_late: bool,
     next_number: u64,
+    /// Numbers of a shard are so far apart: no two shards give out the same.
+    number_step: u64,
     handed_over: u64,
     committed: u64,
     /// The store cannot write.
@@ -104,7 +106,8 @@ impl Journal {
             since_ms: None,
             late: std::collections::VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
-            next_number: 1,
+            next_number: shards as u64 + shard.index() as u64,
+            number_step: shards as u64,
             handed_over: 0,
             committed: 0,
             is_failing: false,
@@ -118,13 +121,15 @@ impl Journal {
 
     /// Numbers go on from here.
     pub fn numbers_from(&mut self, number: u64) {
-        self.next_number = self.next_number.max(number);
+        let behind = number.saturating_sub(self.next_number);
+        self.next_number += behind.next_multiple_of(self.number_step);
     }
 
     /// A number that was never given out.
     pub fn next_number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number - 1
+        let number = self.next_number;
+        self.next_number += self.number_step;
+        number
     }
 
     /// A place for a message in a queue; `is_shared` if it is kept once for all that get it.
@@ -428,6 +433,25 @@ mod tests {
         journal.tick(100, false);
         let batch = receiver.try_recv().map(|request| request.batch.ops.len());
         assert!(batch.is_err() || batch == Ok(0), "{batch:?}");
+    }
+
+    #[test]
+    fn no_two_shards_give_out_the_same_number() {
+        let (requests, _receiver) = bounded(8);
+        let mut given: Vec<u64> = (0..3)
+            .flat_map(|n| {
+                let always = StoreMode::Always;
+                let mut journal = Journal::new(ShardId::new(n), 3, requests.clone(), always);
+                let mut numbers = vec![journal.next_number(), journal.next_number()];
+                journal.numbers_from(50);
+                numbers.extend([journal.next_number(), journal.next_number()]);
+                assert!(numbers[0] > 0 && numbers[2] >= 50);
+                numbers
+            })
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 12);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use router::{FilterId, SessionId, slot};
 use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
-use crate::connection::{NO_SESSION, State};
+use crate::connection::{NO_SESSION, State, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect};
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
@@ -225,18 +225,28 @@ impl Shard {
     pub(crate) fn offline_timer(&mut self, id: SessionId) {
         let now_ms = self.clients.now.mono_ms;
         let Some(slot) = self.clients.sessions.slot(id.0) else { return };
-        let offline_ms = slot.offline_ms(now_ms);
-        let session = slot.session.as_ref().expect("the slot is in use");
-        let passed = |seconds: u32| offline_ms >= u64::from(seconds) * 1000;
-        if session.expiry_interval_s != NEVER_EXPIRES_S && passed(session.expiry_interval_s) {
+        if slot.is_expired(now_ms) {
             self.end_session(id, Counter::SessionExpired);
             return;
         }
-        if session.will.as_ref().is_some_and(|will| passed(will.delay_s)) {
+        let offline_ms = slot.offline_ms(now_ms);
+        let session = slot.session.as_ref().expect("the slot is in use");
+        let is_due = |delay_s: u32| offline_ms >= u64::from(delay_s) * 1000;
+        if session.will.as_ref().is_some_and(|will| is_due(will.delay_s)) {
             self.publish_will(id);
             self.clients.store_head(id);
         }
         self.arm_offline_timer(id);
+    }
+
+    /// Ends the session of a client that is back too late, if its timer has not: at the start of the broker clients come at once
+    /// (MQTT-3.1.2-23).
+    pub(crate) fn end_if_expired(&mut self, client_id: &str) {
+        let Some(id) = self.clients.sessions.find(client_id) else { return };
+        let now_ms = self.clients.now.mono_ms;
+        if self.clients.sessions.slot(id.0).is_some_and(|slot| slot.is_expired(now_ms)) {
+            self.end_session(id, Counter::SessionExpired);
+        }
     }
 
     /// Publishes the will of a session, which thereby has none any more (MQTT-3.1.2-8, MQTT-3.1.2-10).
@@ -270,7 +280,9 @@ impl Shard {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
         self.clients.metrics.inc(why);
-        self.clients.unstore_session(id);
+        for connection in self.clients.unstore_session(id) {
+            self.resume(connection, pause::LOADING);
+        }
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);
         self.clients.gauge_session_gone(id);

@@ -78,7 +78,8 @@ impl Shard {
             self.pause(id, pause::MESH);
             self.mesh_paused.push(id);
         }
-        if publish.qos != QoS::AtMostOnce {
+        let has_keepers = routed.destinations > 0 || publish.retain;
+        if publish.qos != QoS::AtMostOnce && has_keepers {
             self.wait_until_kept(id, session, publish.qos, &routed);
         }
         let reason = if routed.destinations > 0 {

@@ -358,7 +358,8 @@ impl Shard {
         if connection.paused & pause::HOLDS_STASH != 0 {
             return;
         }
-        if connection.state == State::Connected {
+        // A CONNECT waits here too, for the start of the shard or for its session.
+        if matches!(connection.state, State::Connected | State::AwaitsConnect) {
             let bytes = self.clients.stashes.take(&mut connection.stash);
             self.handle_packets(id, &bytes);
             self.clients.stashes.recycle(bytes);

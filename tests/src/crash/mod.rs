@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, new_folder};
-use crate::client::{Client, Event};
+use crate::client::Event;
 use crate::packet::{Connect, Packet, Subscribe, Version};
 use crate::simulation::Random;
 use ledger::Ledger;
@@ -191,9 +191,10 @@ impl Run {
             for subscriber in &mut self.online {
                 running.push(scope.spawn(move || subscriber.run(address, ledger, stop)));
             }
+            let stopping = StopAtEnd(stop);
             thread::sleep(until);
             broker.kill();
-            stop.store(true, Ordering::Relaxed);
+            drop(stopping);
             join(running)
         })
     }
@@ -222,6 +223,7 @@ impl Run {
             for subscriber in online.iter_mut().chain(offline.iter_mut()) {
                 receiving.push(scope.spawn(move || subscriber.run(address, ledger, stop)));
             }
+            let stopping = StopAtEnd(stop);
             let published = join(publishing);
             // Whatever is still to come comes in a row; what is missing then is looked for below.
             let mut before = u64::MAX;
@@ -233,7 +235,7 @@ impl Run {
                 }
                 before = now;
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(stopping);
             published.and(join(receiving))
         });
         let (acknowledged, count) = ledger.acknowledged_from(*checked);
@@ -278,9 +280,18 @@ impl Run {
     }
 }
 
+/// Tells clients to stop, also when something panics before it is their time.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Messages the broker sent since its start.
 fn sent_by(broker: &Broker) -> u64 {
-    let text = broker.cli(&["metrics"]);
+    let text = broker.cli(&["broker", "metrics"]);
     let line = text.lines().find(|line| line.starts_with("messages/sent"));
     let number = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
     number.unwrap_or_else(|| panic!("no messages/sent in:\n{text}"))
