@@ -4,6 +4,7 @@ use config::{MqttSettings, ServerMoved};
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{
     ConnAck, ConnAckProperties, Connect, FrameHeader, Packet, ProtocolVersion, QoS, ReasonCode,
+    topic,
 };
 use router::{SessionId, home, slot};
 use session::acl::{Access, AclClient, AclDecision};
@@ -56,19 +57,33 @@ impl Shard {
                 return Handled::Held;
             }
         }
-        self.clients.metrics.inc(Counter::PacketsReceived);
-        self.clients.metrics.inc(Counter::PacketsConnect);
-        self.end_if_expired(connect.client_id);
-        match self.check_connect(id, &connect) {
-            Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
+        if let Some(reason) = self.guard.refusal() {
+            self.count_connect();
+            self.refuse_connect_for(id, Some(connect.version), reason, End::Overloaded);
+            return Handled::Done; // SEED-LSN-24
+        }
+        let checked = self.check_connect(id, &connect);
+        if checked.is_ok() && self.waits_for_session(id, &connect) {
+            // It is looked at again, and then by these names.
+            self.names.extend(names.map(|names| (id.index, names)));
+            return Handled::Held;
+        }
+        self.count_connect();
+        match checked {
             Ok(()) => self.accept_connect(id, &connect),
             Err(reason) => self.refuse_connect(id, Some(connect.version), reason),
         }
         Handled::Done
     }
 
+    fn count_connect(&self) {
+        self.clients.metrics.inc(Counter::PacketsReceived);
+        self.clients.metrics.inc(Counter::PacketsConnect);
+    }
+
     /// Whether the session a client asks for has to be read from the store first; then it is, and the connection waits.
     fn waits_for_session(&mut self, id: ConnectionId, connect: &Connect<'_>) -> bool {
+        self.end_if_expired(connect.client_id);
         let session =
             self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let Some(session) = session else { return false };
@@ -150,6 +165,16 @@ impl Shard {
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
     ) {
+        self.refuse_connect_for(id, version, reason, End::ConnectRefused(reason));
+    }
+
+    fn refuse_connect_for(
+        &mut self,
+        id: ConnectionId,
+        version: Option<ProtocolVersion>,
+        reason: ReasonCode,
+        end: End,
+    ) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         if let Some(version) = version {
             connection.version = version;
@@ -175,7 +200,7 @@ impl Shard {
             });
         }
         self.clients.metrics.inc(Counter::ClientConnectRefused);
-        self.end_connection(id, End::ConnectRefused(reason));
+        self.end_connection(id, end);
     }
 
     fn accept_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
@@ -233,21 +258,27 @@ impl Shard {
             self.clients.resend_inflight(session); // MQTT-4.4.0-1
             self.clients.drain_mqueue(session);
         }
+        self.auto_subscribe(id, session, present);
     }
 
-    /// The prefix of a client's topics, and its will's topic behind it.
+    /// The prefix of a client's topics, and its will's topic rewritten and behind it, if that is another.
     fn mount_client(
         &self,
         profile: &Profile,
         client_id: &str,
         connect: &Connect<'_>,
     ) -> Result<(Option<Box<str>>, Option<String>), ReasonCode> {
-        let Some(template) = &profile.options.mountpoint else { return Ok((None, None)) };
+        let rewritten = connect.will.as_ref().and_then(|will| self.rewrites.apply(will.topic));
+        if rewritten.as_ref().is_some_and(|t| topic::validate_name(t, &self.limits).is_err()) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        let Some(template) = &profile.options.mountpoint else { return Ok((None, rewritten)) };
         let len_max = self.limits.topic_len_max.min(usize::from(u16::MAX));
         let prefix = expand(template, client_id, connect.username, len_max)?;
         let Some(will) = &connect.will else { return Ok((Some(prefix), None)) };
         let mut topic = String::new();
-        let fits = mount(&prefix, will.topic, &self.limits, &mut topic);
+        let own = rewritten.as_deref().unwrap_or(will.topic);
+        let fits = mount(&prefix, own, &self.limits, &mut topic);
         if fits { Ok((Some(prefix), Some(topic))) } else { Err(ReasonCode::TopicNameInvalid) }
     }
 

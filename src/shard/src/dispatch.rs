@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use metrics::{Counter, DropReason};
+use mqtt::ReasonCode;
 use ring::{ShardId, ShardSet};
 use router::{Destination, FilterId, GroupId, PickInput, SubOptions, Subscriber, home, slot};
 use session::{Message, Publication};
@@ -33,6 +34,21 @@ pub(crate) struct Routed {
     pub remote: ShardSet,
     /// The message, if there are such shards.
     pub message: Option<Arc<Message>>,
+    /// When it is due, in milliseconds since the Unix epoch; 0 for one that is not delayed.
+    pub due_unix_ms: u64,
+    /// It went nowhere, for this reason.
+    pub refused: Option<ReasonCode>,
+}
+
+impl Routed {
+    /// What its publisher is told.
+    pub fn reason(&self) -> ReasonCode {
+        match self.refused {
+            Some(reason) => reason,
+            None if self.destinations > 0 => ReasonCode::Success,
+            None => ReasonCode::NoMatchingSubscribers,
+        }
+    }
 }
 
 impl Shard {
@@ -88,7 +104,12 @@ impl Shard {
     }
 
     /// Counts a publication that goes to another shard, if that is to say when it keeps it.
-    fn note_remote(&mut self, to: ShardId, target: Target<'_>, dispatch: &mut Dispatch<'_>) {
+    pub(crate) fn note_remote(
+        &mut self,
+        to: ShardId,
+        target: Target<'_>,
+        dispatch: &mut Dispatch<'_>,
+    ) {
         if self.clients.barrier.counts(target, dispatch.publication.qos) {
             self.clients.barrier.sent(to);
             dispatch.remote.insert(to);

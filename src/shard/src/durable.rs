@@ -310,11 +310,12 @@ fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
 }
 
 impl Shard {
-    /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again.
-    /// False if there is no store that would.
+    /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again,
+    /// or if it is delayed (`due_unix_ms` is not 0) taken to its keeper again. False if there is no store that would.
     pub(crate) fn keep_until_kept(
         &mut self,
         slot: u16,
+        due_unix_ms: u64,
         message: Arc<Message>,
         remote: ShardSet,
     ) -> bool {
@@ -322,7 +323,7 @@ impl Shard {
             return false;
         };
         let number = journal.next_number();
-        journal.put_delayed(StoredDelayed { slot, number, due_unix_ms: 0, message });
+        journal.put_delayed(StoredDelayed { slot, number, due_unix_ms, message });
         self.clients.barrier.forget_when_kept(slot, number, remote);
         true
     }

@@ -36,6 +36,13 @@ pub enum StoreError {
         /// The store's folder.
         folder: PathBuf,
     },
+    /// the backup in {file} cannot be used: {reason}
+    Backup {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// the store's engine failed: {0}
     Engine(#[from] EngineError),
     /// the store is closed

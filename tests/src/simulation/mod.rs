@@ -25,7 +25,7 @@ pub use random::Random;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 use shard::command::{Reply, Request, SessionKind};
-use shard::{Command, ListenerClients, Now, Shard, ShardSetup};
+use shard::{Command, DelayedPlaces, ListenerClients, Now, OverloadBoard, Shard, ShardSetup};
 
 use crate::packet::Version;
 
@@ -114,6 +114,8 @@ impl World {
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let acl =
             Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
+        let delayed = Arc::new(DelayedPlaces::new(settings.delayed.max_messages));
+        let overload = Arc::new(OverloadBoard::new(shards));
         let mut stations = Vec::new();
         let (mut replies, mut all_metrics) = (Vec::new(), Vec::new());
         for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
@@ -127,6 +129,8 @@ impl World {
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
+                delayed: delayed.clone(),
+                overload: overload.clone(),
                 store: None,
                 replies: sender,
                 seed,
