@@ -31,11 +31,7 @@ impl Delivery {
     /// What the store is to be told when its session is done with it.
     #[must_use]
     pub fn settled(&self) -> Option<Settled> {
-        let settled = |place: StoredPlace| Settled {
-            place,
-            message: place.is_shared().then_some(self.message.id),
-        };
-        self.place.map(settled)
+        self.place.map(|place| Settled { place, message: Some(self.message.id) })
     }
 }
 

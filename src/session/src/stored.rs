@@ -41,6 +41,6 @@ impl StoredPlace {
 pub struct Settled {
     /// Its place.
     pub place: StoredPlace,
-    /// The message, if it is kept once for all and this place uses it no more.
+    /// The message, if this place used it so far.
     pub message: Option<MessageId>,
 }

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use crate::clients::Clients;
 use crate::connection::flag;
 use crate::effect::{CloseMode, ConnectionId, Effect, Outgoing};
+use crate::held::Held;
 use crate::mesh::{ControlMessage, Target};
 use crate::shard::Shard;
 
@@ -95,6 +96,8 @@ pub(crate) struct Barrier {
     words: VecDeque<Word>,
     peers: Vec<Peer>,
     on_their_way: VecDeque<OnItsWay>,
+    /// Messages that go to other shards when their batch is handed over.
+    held: VecDeque<Held>,
     /// Publications of `QoS` 1 and 2 are counted, not only those that are to be retained or delayed.
     counts_all: bool,
 }
@@ -110,6 +113,7 @@ impl Barrier {
             words: VecDeque::new(),
             peers: vec![Peer::default(); shards],
             on_their_way: VecDeque::new(),
+            held: VecDeque::new(),
             counts_all,
         }
     }
@@ -153,6 +157,17 @@ impl Barrier {
         self.on_their_way.push_back(OnItsWay { slot, number, needs });
     }
 
+    /// Holds a message back until its batch is handed over.
+    pub fn hold(&mut self, held: Held) {
+        self.held.push_back(held);
+    }
+
+    /// Takes the next message that need not be held back any more.
+    pub fn next_held(&mut self, handed_over: u64) -> Option<Held> {
+        let may_go = self.held.front().is_some_and(|held| held.sequence <= handed_over);
+        if may_go { self.held.pop_front() } else { None }
+    }
+
     fn have(&self, needs: &[(ShardId, u64)]) -> bool {
         needs.iter().all(|&(shard, count)| self.peers[shard.index()].kept >= count)
     }
@@ -168,7 +183,7 @@ impl Barrier {
 
     /// Whether messages are on their way to other shards.
     pub fn has_on_their_way(&self) -> bool {
-        !self.on_their_way.is_empty()
+        !self.on_their_way.is_empty() || !self.held.is_empty()
     }
 
     /// Whether there is something that the end of the tick has to see to.

@@ -21,6 +21,7 @@ use crate::barrier::Barrier;
 use crate::connection::{Connection, Connections, State, flag};
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
+use crate::held::HeldSend;
 use crate::journal::Journal;
 use crate::mount::unmount;
 use crate::outbox::Outboxes;
@@ -79,6 +80,8 @@ pub(crate) struct Dispatch<'a> {
     pub shared: Option<FilterId>,
     /// Other shards that have to say that they keep it.
     pub remote: ShardSet,
+    /// Where it is to go, if it may not go to other shards yet.
+    pub held: Option<Vec<HeldSend>>,
 }
 
 impl<'a> Dispatch<'a> {
@@ -91,7 +94,13 @@ impl<'a> Dispatch<'a> {
             payload: None,
             shared: None,
             remote: ShardSet::EMPTY,
+            held: None,
         }
+    }
+
+    /// Lets it go to other shards only when it is kept here.
+    pub fn hold_back(&mut self) {
+        self.held = Some(Vec::new());
     }
 
     /// Says how many receivers are to come.

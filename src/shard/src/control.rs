@@ -19,21 +19,8 @@ use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::sessions::{NO_CONNECTION, SessionSlot};
 use crate::shard::Shard;
+use crate::shutdown::ENDED_PER_TICK;
 use crate::subscribe::{Waiter, granted};
-
-/// Connections told to go per tick while the shard shuts down: an outbox and a close of each.
-const SHUTDOWN_SLICE: u32 = 2048;
-
-/// The shutdown of a shard.
-#[derive(Debug)]
-pub(crate) struct Shutdown {
-    token: u64,
-    reason: ReasonCode,
-    /// The next connection to be ended.
-    next: u32,
-    deadline_ms: u64,
-    replied: bool,
-}
 
 /// The end of all clients of a listener.
 #[derive(Debug)]
@@ -48,7 +35,7 @@ fn seconds(n: u32) -> u64 {
     u64::from(n)
 }
 
-fn count(n: usize) -> u32 {
+pub(crate) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
@@ -339,23 +326,11 @@ impl Shard {
         buckets.into_iter().map(|(upper_us, count)| TickBucket { upper_us, count }).collect()
     }
 
-    fn begin_shutdown(&mut self, token: u64, reason: ReasonCode, grace_ms: u32) {
-        let deadline_ms = self.clients.now.mono_ms + u64::from(grace_ms);
-        self.shutdown = Some(Shutdown { token, reason, next: 0, deadline_ms, replied: false });
-    }
-
-    pub(crate) fn shutdown_deadline_ms(&self) -> Option<u64> {
-        let shutdown = self.shutdown.as_ref().filter(|s| !s.replied)?;
-        let more = shutdown.next < self.clients.connections.slots();
-        // A slice per tick, without waiting, then until the last one has gone or the time is up.
-        Some(if more { self.clients.now.mono_ms } else { shutdown.deadline_ms })
-    }
-
     /// Ends the next clients of listeners that were stopped; answers when the last one has been.
     pub(crate) fn continue_evictions(&mut self) {
         for mut eviction in std::mem::take(&mut self.evictions) {
             let slots = self.clients.connections.slots();
-            let end = eviction.next.saturating_add(SHUTDOWN_SLICE).min(slots);
+            let end = eviction.next.saturating_add(ENDED_PER_TICK).min(slots);
             for index in eviction.next..end {
                 if let Some(connection) = self.clients.connections.at(index)
                     && connection.listener == eviction.listener
@@ -371,45 +346,6 @@ impl Shard {
                 self.reply(eviction.token, Reply::Done);
             }
         }
-    }
-
-    /// Ends the next connections of a shard that shuts down, and answers when none is left or the time is up.
-    pub(crate) fn continue_shutdown(&mut self) {
-        let Some(shutdown) = self.shutdown.as_mut().filter(|s| !s.replied) else { return };
-        let (token, reason, deadline_ms) = (shutdown.token, shutdown.reason, shutdown.deadline_ms);
-        let start = shutdown.next;
-        let end = start.saturating_add(SHUTDOWN_SLICE).min(self.clients.connections.slots());
-        shutdown.next = end;
-        for index in start..end {
-            if let Some(connection) = self.clients.connections.at(index) {
-                let id = ConnectionId { index, generation: connection.generation };
-                self.end_connection(id, End::Shutdown(reason));
-            }
-        }
-        let slots = self.clients.connections.slots();
-        if end < slots {
-            return;
-        }
-        let left = (0..slots).filter(|&n| self.clients.connections.at(n).is_some()).count();
-        let is_over = left == 0 && self.is_all_kept();
-        if is_over || self.clients.now.mono_ms >= deadline_ms {
-            self.reply(token, Reply::ShutDown { left: count(left) });
-            if let Some(shutdown) = self.shutdown.as_mut() {
-                shutdown.replied = true;
-            }
-        }
-    }
-
-    /// Whether a shutdown is complete: the reactor may end.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.shutdown.as_ref().is_some_and(|shutdown| shutdown.replied)
-    }
-
-    /// Whether the shard accepts no more connections.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.shutdown.is_some()
     }
 
     pub(crate) fn gauge_routes(&self) {

@@ -20,7 +20,7 @@ use session::{Delay, Delayed, DelayedId, Message};
 
 use crate::clients::Dispatch;
 use crate::command::{DelayedRequest, DelayedRow, PAGE_ROWS_MAX, Page, Reply};
-use crate::dispatch::Routed;
+use crate::dispatch::{Routed, send_message};
 use crate::journal::Journal;
 use crate::mesh::{Room, Target};
 use crate::shard::Shard;
@@ -114,6 +114,7 @@ impl Shard {
         routed.due_unix_ms = self.clients.now.unix_ms.saturating_add(delay_ms);
         routed.mesh_full = self.take_to_keeper(routed.due_unix_ms, dispatch) == Room::Full;
         routed.remote = dispatch.remote;
+        routed.held = dispatch.held.take().unwrap_or_default();
         routed
     }
 
@@ -124,10 +125,8 @@ impl Shard {
             self.keep_delayed(due_unix_ms, dispatch);
             return Room::Free;
         }
-        let message = dispatch.message(&mut self.clients.message_ids, self.clients.now).clone();
         let target = Target::Delayed { due_unix_ms };
-        self.note_remote(keeper, target, dispatch);
-        self.mesh.send_shared(keeper, target, message)
+        send_message(&mut self.clients, &mut self.mesh, keeper, target, dispatch)
     }
 
     /// Keeps a publication that has its place until it is due. One that is here already gives its place back: it was on its way
@@ -204,7 +203,7 @@ impl Shard {
             let routed = self.route(&mut Dispatch::new(message.publication(), Some(&message)));
             if !routed.remote.is_empty() && message.qos != QoS::AtMostOnce {
                 let slot = slot(message.topic().as_bytes());
-                self.keep_until_kept(slot, 0, message, routed.remote);
+                self.keep_until_kept(slot, 0, message, routed.remote, routed.held);
             }
             if routed.mesh_full || self.clients.work > crate::turns::WORK_MAX {
                 return;

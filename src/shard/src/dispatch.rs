@@ -11,7 +11,8 @@ use session::{Message, Publication};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clients::{Clients, Delivered, Dispatch};
-use crate::mesh::{Room, Target};
+use crate::held::HeldSend;
+use crate::mesh::{Mesh, Room, Target};
 use crate::shard::Shard;
 
 /// Which members of a shared group are tried.
@@ -38,6 +39,8 @@ pub(crate) struct Routed {
     pub due_unix_ms: u64,
     /// It went nowhere, for this reason.
     pub refused: Option<ReasonCode>,
+    /// Where it is to go when it is kept here.
+    pub held: Vec<HeldSend>,
 }
 
 impl Routed {
@@ -71,6 +74,7 @@ impl Shard {
             routed.mesh_full |= self.route_retained(dispatch) == Room::Full;
         }
         routed.remote = dispatch.remote;
+        routed.held = dispatch.held.take().unwrap_or_default();
         if destinations == 0 && !publication.sys {
             self.clients.metrics.inc(Counter::MessagesNoSubscribers);
         }
@@ -97,23 +101,7 @@ impl Shard {
         if let Some(room) = self.mesh.send_inline(to, target, &dispatch.publication) {
             return room;
         }
-        let now = self.clients.now;
-        let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-        self.note_remote(to, target, dispatch);
-        self.mesh.send_shared(to, target, message)
-    }
-
-    /// Counts a publication that goes to another shard, if that is to say when it keeps it.
-    pub(crate) fn note_remote(
-        &mut self,
-        to: ShardId,
-        target: Target<'_>,
-        dispatch: &mut Dispatch<'_>,
-    ) {
-        if self.clients.barrier.counts(target, dispatch.publication.qos) {
-            self.clients.barrier.sent(to);
-            dispatch.remote.insert(to);
-        }
+        send_message(&mut self.clients, &mut self.mesh, to, target, dispatch)
     }
 
     fn deliver_to_filters(&mut self, filters: &[FilterId], dispatch: &mut Dispatch<'_>) {
@@ -198,12 +186,7 @@ impl Shard {
         if let Some(room) = self.mesh.send_inline(to, target, &dispatch.publication) {
             return room;
         }
-        let message = dispatch.message(&mut self.clients.message_ids, self.clients.now).clone();
-        if self.clients.barrier.counts(target, dispatch.publication.qos) {
-            self.clients.barrier.sent(to);
-            dispatch.remote.insert(to);
-        }
-        self.mesh.send_shared(to, target, message)
+        send_message(&mut self.clients, &mut self.mesh, to, target, dispatch)
     }
 
     fn deliver_or_pass_on(
@@ -218,8 +201,9 @@ impl Shard {
         }
         let others = || self.router.group_shares(group).map(|(shard, _)| shard);
         let next = others().find(|&shard| shard > self.id).or_else(|| others().next());
-        // Where it came from nobody can be paused for it: it does not go where there is no room.
-        let passable = |&shard: &ShardId| shard != self.id && hops > 0 && !self.mesh.is_full(shard);
+        // Where it came from nobody can be paused for it: it does not go where there is no room, nor from a shard that ends.
+        let may_pass = hops > 0 && self.shutdown.is_none();
+        let passable = |&shard: &ShardId| shard != self.id && may_pass && !self.mesh.is_full(shard);
         if let Some(next) = next.filter(passable) {
             return self.send_to_group(next, group, hops - 1, dispatch);
         }
@@ -291,11 +275,32 @@ impl Shard {
             self.store_retained(dispatch);
             return Room::Free;
         }
-        let now = self.clients.now;
-        let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-        self.note_remote(keeper, Target::Retained, dispatch);
-        self.mesh.send_shared(keeper, Target::Retained, message)
+        send_message(&mut self.clients, &mut self.mesh, keeper, Target::Retained, dispatch)
     }
+}
+
+/// Adds a message by reference to the batch for another shard, and counts it if that is to say when it keeps it; or notes
+/// where it is to go, if it is held back.
+pub(crate) fn send_message(
+    clients: &mut Clients,
+    mesh: &mut Mesh,
+    to: ShardId,
+    target: Target<'_>,
+    dispatch: &mut Dispatch<'_>,
+) -> Room {
+    let counts = clients.barrier.counts(target, dispatch.publication.qos);
+    if counts {
+        dispatch.remote.insert(to);
+    }
+    if let Some(held) = &mut dispatch.held {
+        held.push(HeldSend::new(to, target));
+        return if mesh.is_full(to) { Room::Full } else { Room::Free };
+    }
+    if counts {
+        clients.barrier.sent(to);
+    }
+    let now = clients.now;
+    mesh.send_shared(to, target, dispatch.message(&mut clients.message_ids, now).clone())
 }
 
 /// The identifier of a session's subscription to a filter; 0 for none.

@@ -15,6 +15,7 @@ use session::{Awaiting, Delivery, Message, Settled};
 
 use crate::clients::Clients;
 use crate::effect::ConnectionId;
+use crate::held::{Held, HeldSend};
 use crate::journal::carried;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
@@ -267,7 +268,9 @@ impl Clients {
                     let awaiting = if is_qos2 { Awaiting::PubRec } else { Awaiting::PubAck };
                     window.push((id, awaiting(delivery)));
                 }
-                (StoredState::Released(id), _) => window.push((id, Awaiting::PubComp(Some(place)))),
+                (StoredState::Released(id, _), _) => {
+                    window.push((id, Awaiting::PubComp(Some(place))))
+                }
                 (_, None) => {
                     log::error!("the store has an entry without its message; it is left out");
                 }
@@ -312,19 +315,27 @@ fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
 impl Shard {
     /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again,
     /// or if it is delayed (`due_unix_ms` is not 0) taken to its keeper again. False if there is no store that would.
+    /// `sends`: where it is to go as soon as its batch is handed over, if it was held back.
     pub(crate) fn keep_until_kept(
         &mut self,
         slot: u16,
         due_unix_ms: u64,
         message: Arc<Message>,
         remote: ShardSet,
+        sends: Vec<HeldSend>,
     ) -> bool {
         let Some(journal) = self.clients.journal.as_mut().filter(|j| j.is_always()) else {
             return false;
         };
         let number = journal.next_number();
-        journal.put_delayed(StoredDelayed { slot, number, due_unix_ms, message });
-        self.clients.barrier.forget_when_kept(slot, number, remote);
+        let delayed = StoredDelayed { slot, number, due_unix_ms, message: message.clone() };
+        journal.put_delayed(delayed);
+        if sends.is_empty() {
+            self.clients.barrier.forget_when_kept(slot, number, remote);
+        } else {
+            let sequence = journal.needed();
+            self.clients.barrier.hold(Held { sequence, slot, number, message, sends });
+        }
         true
     }
 
@@ -335,6 +346,7 @@ impl Shard {
         if let Some(journal) = &mut self.clients.journal {
             journal.tick(now_ms, is_ending);
         }
+        self.send_held();
         self.close_group();
     }
 

@@ -64,9 +64,8 @@ impl Shard {
                 // It was passed on: our word is that it is not lost, whoever has it in the end.
                 let now = self.clients.now;
                 let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-                // A slot of this shard, as numbers are its own; the topic's may be another's.
-                let slot = u16::try_from(self.id.index()).expect("at most 256 shards");
-                self.keep_until_kept(slot, 0, message, dispatch.remote);
+                let slot = router::slot(message.topic().as_bytes());
+                self.keep_until_kept(slot, 0, message, dispatch.remote, Vec::new());
             }
         }
     }
@@ -82,6 +81,7 @@ impl Shard {
             ControlMessage::Kept { count } => self.kept(from, count),
             ControlMessage::StoreFound => self.peer_found(from),
             ControlMessage::StoreReady => self.peer_ready(from),
+            ControlMessage::Ended => self.peer_ended(from),
             ControlMessage::RetainedRequest(request) => self.retained_requested(from, request),
             ControlMessage::RetainedPage(page) => self.retained_received(page),
         }

@@ -30,6 +30,8 @@ const OP_BYTES: usize = 128;
 const LATE_MS: u64 = 5000;
 /// Bits of the slot in the number a session carries.
 const SLOT_BITS: u32 = 12;
+/// Bits of the shard in a number it gives out: what several shards have given out meets on one after another start.
+const SHARD_BITS: u32 = 8;
 
 /// When changes are handed over, and what a client is told before they are on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +47,11 @@ pub enum StoreMode {
 enum Key {
     Session(u64),
     Subscription(u64, u128),
-    Entry(u64),
+    /// Numbers of places are given out by each shard; sessions that meet on one may have the same.
+    Entry(u64, StoredPlace),
     Received(u64, PacketId),
     Retained(u128),
-    Delayed(u64),
+    Delayed(u16, u64),
 }
 
 /// The name of a session in the store, from what it carries.
@@ -80,8 +83,6 @@ pub(crate) struct Journal {
     /// Whether ends of messages are to stay.
     has_late: bool,
     next_number: u64,
-    /// Numbers of a shard are so far apart: no two shards give out the same.
-    number_step: u64,
     handed_over: u64,
     committed: u64,
     /// The store cannot write.
@@ -106,8 +107,7 @@ impl Journal {
             since_ms: None,
             late: std::collections::VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
-            next_number: shards as u64 + shard.index() as u64,
-            number_step: shards as u64,
+            next_number: 1,
             handed_over: 0,
             committed: 0,
             is_failing: false,
@@ -121,15 +121,13 @@ impl Journal {
 
     /// Numbers go on from here.
     pub fn numbers_from(&mut self, number: u64) {
-        let behind = number.saturating_sub(self.next_number);
-        self.next_number += behind.next_multiple_of(self.number_step);
+        self.next_number = self.next_number.max(number);
     }
 
-    /// A number that was never given out.
+    /// A number that no shard of this or another start has given out.
     pub fn next_number(&mut self) -> u64 {
-        let number = self.next_number;
-        self.next_number += self.number_step;
-        number
+        self.next_number += 1;
+        (self.next_number - 1) << SHARD_BITS | self.shard.index() as u64
     }
 
     /// A place for a message in a queue; `is_shared` if it is kept once for all that get it.
@@ -177,7 +175,7 @@ impl Journal {
 
     /// A message is in a session's queue, or its state is another one.
     pub fn put_entry(&mut self, stored: u64, place: StoredPlace, put: PutAs, entry: StoredEntry) {
-        let key = Key::Entry(place.to_bits());
+        let key = Key::Entry(stored, place);
         // What is not there yet stays new, whatever has become of it.
         let put = match self.by_key.get(&key).and_then(|&at| self.ops[at].as_ref()) {
             Some(StoreOp::PutEntry { put: before, .. }) => *before,
@@ -194,13 +192,13 @@ impl Journal {
 
     /// A message of a session is done.
     pub fn settle(&mut self, stored: u64, settled: Settled) {
-        if self.take_new(settled.place).is_some() {
+        if self.take_new(stored, settled.place).is_some() {
             return;
         }
         let session = stored_session(stored);
         let op = StoreOp::RemoveEntry { session, place: settled.place };
-        self.push(Some(Key::Entry(settled.place.to_bits())), op, OP_BYTES);
-        if let Some(message) = settled.message {
+        self.push(Some(Key::Entry(stored, settled.place)), op, OP_BYTES);
+        if let Some(message) = settled.message.filter(|_| settled.place.is_shared()) {
             self.push(None, StoreOp::Release { message }, 0);
         }
     }
@@ -216,30 +214,31 @@ impl Journal {
 
     /// PUBREC has come: the message itself is no longer needed.
     pub fn release(&mut self, stored: u64, packet_id: PacketId, settled: Settled) {
+        let Some(message) = settled.message else { return };
         let entry = StoredEntry {
-            state: StoredState::Released(packet_id),
+            state: StoredState::Released(packet_id, message),
             message: None,
             qos: mqtt::QoS::ExactlyOnce,
             retain: false,
             priority: 0,
             subscription_ids: None,
         };
-        let was_new = self.is_new(settled.place);
+        let was_new = self.is_new(stored, settled.place);
         self.put_entry(stored, settled.place, PutAs::Changed, entry);
-        if let Some(message) = settled.message.filter(|_| !was_new) {
+        if settled.place.is_shared() && !was_new {
             self.push(None, StoreOp::Release { message }, 0);
         }
     }
 
-    fn is_new(&self, place: StoredPlace) -> bool {
-        let at = self.by_key.get(&Key::Entry(place.to_bits()));
+    fn is_new(&self, stored: u64, place: StoredPlace) -> bool {
+        let at = self.by_key.get(&Key::Entry(stored, place));
         let op = at.and_then(|&at| self.ops[at].as_ref());
         matches!(op, Some(StoreOp::PutEntry { put: PutAs::New | PutAs::NewUnlessKnown, .. }))
     }
 
     /// Takes an entry out that the store has not seen.
-    fn take_new(&mut self, place: StoredPlace) -> Option<StoreOp> {
-        if self.is_new(place) { self.take(Key::Entry(place.to_bits())) } else { None }
+    fn take_new(&mut self, stored: u64, place: StoredPlace) -> Option<StoreOp> {
+        if self.is_new(stored, place) { self.take(Key::Entry(stored, place)) } else { None }
     }
 
     pub fn put_received(&mut self, stored: u64, packet_id: PacketId) {
@@ -272,13 +271,15 @@ impl Journal {
 
     pub fn put_delayed(&mut self, delayed: StoredDelayed) {
         let weight = OP_BYTES + delayed.message.len();
-        self.push(Some(Key::Delayed(delayed.number)), StoreOp::PutDelayed(delayed), weight);
+        let key = Key::Delayed(delayed.slot, delayed.number);
+        self.push(Some(key), StoreOp::PutDelayed(delayed), weight);
     }
 
     pub fn remove_delayed(&mut self, slot: u16, number: u64) {
-        if self.take(Key::Delayed(number)).is_none() {
+        let key = Key::Delayed(slot, number);
+        if self.take(key).is_none() {
             let op = StoreOp::RemoveDelayed { slot, number };
-            self.push(Some(Key::Delayed(number)), op, OP_BYTES);
+            self.push(Some(key), op, OP_BYTES);
         }
     }
 
@@ -365,6 +366,11 @@ impl Journal {
         }
     }
 
+    /// The last batch that was handed over.
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
+    }
+
     /// The last batch that is committed.
     pub fn committed_sequence(&self) -> u64 {
         self.committed
@@ -445,7 +451,7 @@ mod tests {
                 let mut numbers = vec![journal.next_number(), journal.next_number()];
                 journal.numbers_from(50);
                 numbers.extend([journal.next_number(), journal.next_number()]);
-                assert!(numbers[0] > 0 && numbers[2] >= 50);
+                assert!(numbers[0] > 0 && numbers[2] > numbers[1]);
                 numbers
             })
             .collect();
@@ -506,6 +512,16 @@ mod tests {
         let batches: Vec<_> = receiver.try_iter().map(|request| request.batch.ops).collect();
         assert!(matches!(&batches[0][..], [StoreOp::PutReceived { .. }]), "{batches:?}");
         assert!(matches!(&batches[1][..], [StoreOp::RemoveReceived { .. }]), "{batches:?}");
+    }
+
+    #[test]
+    fn sessions_that_meet_may_have_the_same_places() {
+        let (mut journal, receiver) = journal(StoreMode::Always);
+        let settled = Settled { place: StoredPlace::new(7, false), message: None };
+        journal.settle(8, settled);
+        journal.settle(9, settled);
+        journal.tick(0, false);
+        assert_eq!(receiver.try_recv().unwrap().batch.ops.len(), 2);
     }
 
     #[test]

@@ -301,12 +301,15 @@ impl Shard {
             will.expiry_interval_s.map(|s| now.unix_ms + u64::from(s) * 1000);
         self.clients.metrics.inc(Counter::MessagesWill);
         let mut dispatch = Dispatch::new(publication, None);
+        if self.clients.is_always() && publication.qos != QoS::AtMostOnce {
+            dispatch.hold_back();
+        }
         let routed = self.route(&mut dispatch);
         if !routed.remote.is_empty() && publication.qos != QoS::AtMostOnce {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
             let owner = self.clients.sessions.session(id.0).expect("looked at above");
             let slot = slot(owner.client_id.as_bytes());
-            self.keep_until_kept(slot, 0, message, routed.remote);
+            self.keep_until_kept(slot, 0, message, routed.remote, routed.held);
         }
     }
 

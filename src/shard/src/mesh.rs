@@ -285,6 +285,8 @@ pub(crate) enum ControlMessage {
     StoreFound,
     /// What the sender published again at its start has arrived.
     StoreReady,
+    /// The sender stops, and has sent everything.
+    Ended,
     /// Asks for retained messages.
     RetainedRequest(RetainedRequest),
     /// Answers.
@@ -381,6 +383,11 @@ impl Mesh {
     /// Whether the batch to a shard is at its limit and its ring full.
     pub fn is_full(&self, to: ShardId) -> bool {
         self.full.contains(to) && self.out[to.index()].data.weight() >= self.batch_bytes_max
+    }
+
+    /// Whether nothing is on its way out.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Whether anything waits for room in a ring.

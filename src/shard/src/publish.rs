@@ -65,7 +65,7 @@ impl Shard {
         if is_limited {
             self.charge(id, 0, 1);
         }
-        let routed = match self.publish_to(id, session, topic, publish) {
+        let mut routed = match self.publish_to(id, session, topic, publish) {
             Ok(routed) => routed,
             Err(Refused::Answered(reason)) => {
                 self.acknowledge(id, publish.qos, publish.packet_id, reason);
@@ -82,7 +82,7 @@ impl Shard {
         }
         let has_keepers = routed.destinations > 0 || publish.retain;
         if publish.qos != QoS::AtMostOnce && has_keepers {
-            self.wait_until_kept(id, session, publish.qos, &routed);
+            self.wait_until_kept(id, session, publish.qos, &mut routed);
         }
         self.acknowledge(id, publish.qos, publish.packet_id, routed.reason());
         Handled::Done
@@ -140,7 +140,13 @@ impl Shard {
     }
 
     /// Lets the answer to a PUBLISH wait until the message is kept by all that have to.
-    fn wait_until_kept(&mut self, id: ConnectionId, session: SessionId, qos: QoS, routed: &Routed) {
+    fn wait_until_kept(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        qos: QoS,
+        routed: &mut Routed,
+    ) {
         if self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full) {
             self.pause(id, pause::STORE);
             self.store_paused.push(id);
@@ -154,7 +160,9 @@ impl Shard {
             Some(message) if qos == QoS::ExactlyOnce && self.clients.is_kept(session) => {
                 let owner = self.clients.sessions.session(session.0).expect("it is kept");
                 let slot = slot(owner.client_id.as_bytes());
-                self.keep_until_kept(slot, routed.due_unix_ms, message.clone(), routed.remote)
+                let held = std::mem::take(&mut routed.held);
+                let due_unix_ms = routed.due_unix_ms;
+                self.keep_until_kept(slot, due_unix_ms, message.clone(), routed.remote, held)
             }
             _ => false,
         };
@@ -307,6 +315,12 @@ impl Shard {
             origin: self.clients.origin(session),
         };
         let mut dispatch = Dispatch::new(publication, None);
+        if publish.qos == QoS::ExactlyOnce
+            && self.clients.is_always()
+            && self.clients.is_kept(session)
+        {
+            dispatch.hold_back();
+        }
         let mut routed = self.route_when(when, &mut dispatch);
         if !routed.remote.is_empty() {
             let now = self.clients.now;

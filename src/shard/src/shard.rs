@@ -8,7 +8,7 @@ use std::sync::Arc;
 use config::Settings;
 use metrics::ShardMetrics;
 use mqtt::DecodeLimits;
-use ring::ShardId;
+use ring::{ShardId, ShardSet};
 use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
 use session::acl::Acl;
 use session::{DelayedMessages, Message, MessageIds};
@@ -20,7 +20,7 @@ use crate::barrier::Barrier;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
 use crate::connection::Connections;
-use crate::control::{Eviction, Shutdown};
+use crate::control::Eviction;
 use crate::delayed::DelayedPlaces;
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
@@ -37,6 +37,7 @@ use crate::recovery::Recovery;
 use crate::retained::Replays;
 use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
+use crate::shutdown::Shutdown;
 use crate::stash::Stashes;
 use crate::storage::{StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
@@ -138,6 +139,8 @@ pub struct Shard {
     pub(crate) swept_ms: u64,
     pub(crate) evictions: Vec<Eviction>,
     pub(crate) shutdown: Option<Shutdown>,
+    /// Other shards that have said that nothing more comes from them.
+    pub(crate) ended: ShardSet,
     pub(crate) tick_histogram: metrics::Histogram,
     pub(crate) guard: Guard,
     pub(crate) overload_board: Arc<OverloadBoard>,
@@ -254,6 +257,7 @@ impl Shard {
             swept_ms: now.mono_ms,
             evictions: Vec::new(),
             shutdown: None,
+            ended: ShardSet::EMPTY,
             tick_histogram: metrics::Histogram::new(),
             guard: Guard::new(&settings.overload, now.mono_ms),
             overload_board: overload,

@@ -29,8 +29,9 @@ pub enum StoredState {
     Queued,
     /// It was sent with this id; PUBACK (`QoS` 1) or PUBREC (`QoS` 2) has not come.
     Sent(PacketId),
-    /// PUBREC has come, PUBCOMP not; the message itself is no longer needed.
-    Released(PacketId),
+    /// PUBREC has come, PUBCOMP not; the message itself is no longer needed, only who it was: it may be published again after
+    /// a crash.
+    Released(PacketId, MessageId),
 }
 
 /// A message in a session's stored queue.

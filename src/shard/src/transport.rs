@@ -259,6 +259,8 @@ impl Shard {
             return;
         };
         let more = self.clients.outboxes.sent(&mut connection.outbox, outgoing);
+        // A flush that was asked for meanwhile found the send in flight and took nothing.
+        connection.flush_queued = false;
         let (session, paused) = (connection.session, connection.paused);
         if result.is_err() {
             // The receive may still hold a DISCONNECT; its end ends the connection.
@@ -267,8 +269,6 @@ impl Shard {
         }
         if more {
             let connection = self.clients.connections.get_mut(id).expect("looked at above");
-            // The flush that was asked for meanwhile found the send in flight and took nothing.
-            connection.flush_queued = false;
             crate::clients::queue_flush(connection, id.index, &mut self.clients.effects);
         }
         if self.clients.sessions.session(session).is_some_and(|s| s.mqueue_len() > 0) {
@@ -362,6 +362,7 @@ impl Shard {
         if connection.paused & pause::HOLDS_STASH != 0 {
             return;
         }
+        // A CONNECT may have waited for its session, or for the start to be over.
         if matches!(connection.state, State::Connected | State::AwaitsConnect) {
             let bytes = self.clients.stashes.take(&mut connection.stash);
             self.handle_packets(id, &bytes);

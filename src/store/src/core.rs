@@ -280,8 +280,8 @@ impl<E: Engine> Core<E> {
 
     fn committed(&mut self, mut outcome: Outcome, batches: &[usize]) -> Outcome {
         for (shard, &count) in batches.iter().enumerate() {
-            let done = self.waiting[shard].drain(..count);
-            if let Some(newest) = done.last() {
+            let newest = self.waiting[shard].drain(..count).next_back();
+            if let Some(newest) = newest {
                 outcome.committed.push((ShardId::new(shard), newest.sequence));
             }
         }

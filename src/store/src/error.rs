@@ -44,9 +44,18 @@ pub enum StoreError {
         reason: String,
     },
     /// the store's engine failed: {0}
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// the store is closed
     Closed,
+}
+
+impl From<EngineError> for StoreError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Damaged(what) => Self::Damaged(what),
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl StoreError {

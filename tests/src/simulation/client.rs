@@ -39,6 +39,10 @@ pub struct Client {
     pub version: Version,
     /// Whether its session outlives its connections.
     pub persistent: bool,
+    /// Tells apart its sessions, where one has ended with the broker.
+    pub session: u32,
+    /// Its session has ended with the broker; it does not know yet.
+    session_is_over: bool,
     /// Most `QoS` 1 and 2 messages the broker may have under way to it.
     pub window: usize,
     /// The connection, by number of the pipe.
@@ -69,6 +73,8 @@ impl Client {
             index,
             version,
             persistent,
+            session: 0,
+            session_is_over: false,
             window,
             pipe: None,
             connected: false,
@@ -100,10 +106,21 @@ impl Client {
         self.acks.clear();
         self.unacknowledged.clear();
         self.aliases.clear();
+        self.session += u32::from(std::mem::take(&mut self.session_is_over));
         if !self.persistent {
             self.outgoing.clear();
             self.incoming_qos2.clear();
             self.subscribed = false;
+        }
+    }
+
+    /// The broker has ended; and a session that does not last with it.
+    pub fn broker_ended(&mut self) {
+        if !self.persistent {
+            self.session_is_over = true;
+            if self.pipe.is_none() {
+                self.disconnected();
+            }
         }
     }
 
@@ -216,6 +233,7 @@ impl Client {
         {
             let frame: Vec<u8> = self.received.drain(..header + body).collect();
             let packet = packet::decode(frame[0], &frame[header..], self.version);
+            super::trace(|| format!("{} <- {packet:?}", self.id()));
             self.handle(packet, &mut events)?;
         }
         Ok(events)
@@ -257,8 +275,8 @@ impl Client {
             }
             Packet::UnsubAck(_) => self.subscribed = false,
             Packet::PingResp => {}
-            // Taken over by its own next connection.
-            Packet::Disconnect(disconnect) if disconnect.reason == 0x8e => {}
+            // Taken over by its own next connection; or the broker stops.
+            Packet::Disconnect(disconnect) if matches!(disconnect.reason, 0x8b | 0x8e) => {}
             other => return Err(format!("{} received {other:?}", self.id())),
         }
         Ok(())

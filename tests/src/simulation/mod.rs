@@ -9,10 +9,22 @@
 //! - one member of a shared group gets each message;
 //! - the retained message of a topic is the last one acknowledged;
 //! - at rest all replicas know the same routes, nothing is queued, and no slot or session is left over.
+//!
+//! With a store the broker crashes and stops now and then, and starts again with another number of shards. What is said above
+//! holds over all its starts, with these limits:
+//! - with `store.sync = always`: what a subscriber with `QoS` 0 got may come again after a crash, and a message to a shared
+//!   group may go to another member again; the order is that of the first time each message comes;
+//! - with an interval: after a crash what is older than it holds; what came and was acknowledged within it may be lost or come
+//!   again. After an orderly stop all of it holds;
+//! - sessions that do not last end with the broker;
+//! - the retained message that a new session gets is not older than the last that was acknowledged when it connected;
+//! - at rest nothing but sessions, subscriptions and retained messages is on disk.
 
 mod client;
+mod crash;
 mod network;
 pub mod random;
+mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,12 +34,12 @@ use config::Settings;
 use metrics::{Gauge, ShardMetrics};
 use network::{Pipe, Station};
 pub use random::Random;
-use ring::{Mesh, ShardId};
-use session::acl::{Acl, AclDecision};
-use shard::command::{Reply, Request, SessionKind};
-use shard::{Command, DelayedPlaces, ListenerClients, Now, OverloadBoard, Shard, ShardSetup};
+use shard::command::{Reply, Request, SessionKind, SessionRow};
+use shard::{Command, Now, StoreMode};
+use store::Disk;
 
 use crate::packet::Version;
+use ::store::engine::SimulatedEngine;
 
 const TOPICS: [&str; 6] = ["a", "a/b", "a/c", "b/b", "b", "c/d/e"];
 const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
@@ -38,7 +50,9 @@ const GROUP_FILTER: &str = "$share/g/+/b";
 struct Published {
     topic: &'static str,
     qos: u8,
-    acknowledged: bool,
+    retain: bool,
+    /// When it was acknowledged; `None` if it may get lost.
+    acknowledged_ms: Option<u64>,
     /// Clients that must get it, and the `QoS` they must get it with.
     expected: Vec<(usize, u8)>,
     /// The group must get it, with this `QoS`.
@@ -48,6 +62,15 @@ struct Published {
 /// The whole world of a run.
 struct World {
     random: Random,
+    seed: u64,
+    settings: Arc<Settings>,
+    /// How the store keeps, if there is one.
+    mode: Option<StoreMode>,
+    disk: Option<Disk>,
+    starts: u64,
+    crashes: usize,
+    /// When the disk of a store with an interval has to have everything.
+    interval_ends_ms: u64,
     now_ms: u64,
     stations: Vec<Station>,
     replies: Vec<crossbeam_channel::Receiver<(u64, Reply)>>,
@@ -55,10 +78,17 @@ struct World {
     pipes: Vec<Pipe>,
     clients: Vec<Client>,
     published: BTreeMap<MessageName, Published>,
-    received: HashMap<(usize, MessageName), u32>,
+    /// By client, its session, and message.
+    received: HashMap<(usize, u32, MessageName), u32>,
     group_received: HashMap<MessageName, u32>,
     last_in_order: HashMap<(usize, usize, String, u8), u32>,
     retained: BTreeMap<&'static str, MessageName>,
+    /// The retained messages of a topic that were acknowledged, and when.
+    retained_since: BTreeMap<&'static str, Vec<(u64, u32)>>,
+    /// Per client without a lasting session: topics, and the number its retained messages may not be below.
+    floors: HashMap<usize, BTreeMap<&'static str, u32>>,
+    /// When clients had their first SUBACK in a session.
+    subscribed_ms: HashMap<usize, u64>,
 }
 
 /// What a run did.
@@ -70,23 +100,41 @@ pub struct Report {
     pub received: usize,
     /// Connections made.
     pub connections: usize,
+    /// Starts of the broker.
+    pub starts: u64,
+    /// Crashes before them.
+    pub crashes: usize,
 }
 
-/// Runs one seed with so many shards and steps.
+/// Runs one seed with so many shards and steps, and with a store if `mode` says how it keeps.
 ///
 /// # Errors
 /// The invariant that does not hold, in words.
-pub fn run(seed: u64, shards: usize, steps: usize) -> Result<Report, String> {
-    let mut world = World::new(seed, shards);
+pub fn run(
+    seed: u64,
+    shards: usize,
+    steps: usize,
+    mode: Option<StoreMode>,
+) -> Result<Report, String> {
+    let mut world = World::new(seed, mode);
+    if let Some(mode) = mode {
+        world.disk = Some(Disk::open(SimulatedEngine::new(), shards, mode)?);
+    }
+    world.start(shards);
     for _ in 0..steps {
         world.step(true)?;
+        world.end_perhaps()?;
     }
     world.come_to_rest()?;
     world.check_at_rest()?;
+    world.check_disk()?;
+    world.check_retained()?;
     Ok(Report {
         published: world.published.len(),
         received: world.received.values().map(|&n| n as usize).sum(),
         connections: world.pipes.len(),
+        starts: world.starts,
+        crashes: world.crashes,
     })
 }
 
@@ -106,50 +154,22 @@ fn settings() -> Settings {
 }
 
 impl World {
-    fn new(seed: u64, shards: usize) -> Self {
+    fn new(seed: u64, mode: Option<StoreMode>) -> Self {
         let mut random = Random::new(seed);
-        let settings = Arc::new(settings());
-        let capacity = *random.pick(&[1, 2, 4]);
-        let listeners: Arc<[ListenerClients]> =
-            settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
-        let acl =
-            Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed"));
-        let delayed = Arc::new(DelayedPlaces::new(settings.delayed.max_messages));
-        let overload = Arc::new(OverloadBoard::new(shards));
-        let mut stations = Vec::new();
-        let (mut replies, mut all_metrics) = (Vec::new(), Vec::new());
-        for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
-            let (sender, receiver) = crossbeam_channel::bounded(64);
-            let metrics = Arc::new(ShardMetrics::default());
-            stations.push(Station::new(Shard::new(ShardSetup {
-                id: ShardId::new(n),
-                settings: settings.clone(),
-                mesh,
-                metrics: metrics.clone(),
-                acl: acl.clone(),
-                banned: Arc::default(),
-                listeners: listeners.clone(),
-                delayed: delayed.clone(),
-                overload: overload.clone(),
-                store: None,
-                replies: sender,
-                seed,
-                now: Now { mono_ms: 0, unix_ms: 1_700_000_000_000 },
-            })));
-            replies.push(receiver);
-            all_metrics.push(metrics);
-        }
+        // A message that came with QoS 2 within the interval before a crash leaves its id at the client, where it swallows
+        // the next one with that id: who wants QoS 2 exactly once over a crash needs `always`.
+        let most_qos = if matches!(mode, Some(StoreMode::EveryMs(_))) { 1 } else { 2 };
         let mut clients = Vec::new();
         for index in 0..8 {
             let version = *random.pick(&Version::ALL);
             let window = if version == Version::V5 { 1 + random.below(5) } else { 5 };
             let mut client = Client::new(index, version, index < 6, window);
             if index == 4 || index == 5 {
-                client.filters.push((GROUP_FILTER.to_owned(), 2));
+                client.filters.push((GROUP_FILTER.to_owned(), most_qos));
             } else {
                 for _ in 0..=random.below(3) {
                     let filter = (*random.pick(&FILTERS)).to_owned();
-                    let qos = u8::try_from(random.below(3)).expect("below 3");
+                    let qos = u8::try_from(random.below(3)).expect("below 3").min(most_qos);
                     client.filters.retain(|(known, _)| *known != filter);
                     client.filters.push((filter, qos));
                 }
@@ -158,10 +178,17 @@ impl World {
         }
         Self {
             random,
+            seed,
+            settings: Arc::new(settings()),
+            mode,
+            disk: None,
+            starts: 0,
+            crashes: 0,
+            interval_ends_ms: 0,
             now_ms: 0,
-            stations,
-            replies,
-            metrics: all_metrics,
+            stations: Vec::new(),
+            replies: Vec::new(),
+            metrics: Vec::new(),
             pipes: Vec::new(),
             clients,
             published: BTreeMap::new(),
@@ -169,13 +196,22 @@ impl World {
             group_received: HashMap::new(),
             last_in_order: HashMap::new(),
             retained: BTreeMap::new(),
+            retained_since: BTreeMap::new(),
+            floors: HashMap::new(),
+            subscribed_ms: HashMap::new(),
         }
     }
 
-    /// One thing happens: a shard's tick, or a client's move.
+    /// One thing happens: a shard's tick, the store's, or a client's move.
     fn step(&mut self, active: bool) -> Result<(), String> {
         if self.random.chance(20) {
             self.now_ms += self.random.number() % 50;
+            self.keep_interval()?;
+        }
+        if let Some(disk) = &mut self.disk
+            && self.random.chance(25)
+        {
+            return disk.step(self.now_ms, &mut self.random);
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -192,11 +228,26 @@ impl World {
     }
 
     fn tick(&mut self, own: usize) {
+        if self.stations[own].shard.is_stopped() {
+            return;
+        }
+        let reads_inbox = self.random.chance(80);
+        self.tick_with(own, reads_inbox);
+    }
+
+    /// A tick that takes all that has come from other shards and from the store.
+    fn tick_fully(&mut self, own: usize) {
+        if !self.stations[own].shard.is_stopped() {
+            self.tick_with(own, true);
+        }
+    }
+
+    fn tick_with(&mut self, own: usize, reads_inbox: bool) {
         let now = self.now();
         let station = &mut self.stations[own];
         station.shard.begin_tick(now);
         station.complete(own, &mut self.pipes, &mut self.random);
-        if self.random.chance(80) {
+        if reads_inbox {
             station.shard.run_inbox();
         }
         station.shard.run_timers();
@@ -219,6 +270,9 @@ impl World {
             return Ok(());
         }
         let acks = self.clients[index].take_acks(&mut self.random);
+        if !acks.is_empty() {
+            trace(|| format!("client-{index} -> {acks:x?}"));
+        }
         self.pipes[pipe].to_broker.extend(acks);
         if !active {
             return Ok(());
@@ -246,8 +300,14 @@ impl World {
 
     fn client_connect(&mut self, index: usize) {
         let number = u32::try_from(self.pipes.len()).expect("few connections");
+        if !self.clients[index].persistent {
+            let versions = self.retained_since.iter();
+            let newest = versions.filter_map(|(topic, of)| of.last().map(|&(_, n)| (*topic, n)));
+            self.floors.insert(index, newest.collect());
+        }
         let mut pipe = Pipe::new(number);
         pipe.to_broker.extend(self.clients[index].connect());
+        trace(|| format!("client-{index} connects on pipe {number} at {} ms", self.now_ms));
         self.pipes.push(pipe);
         let pipe = self.pipes.len() - 1;
         self.clients[index].pipe = Some(pipe);
@@ -276,10 +336,12 @@ impl World {
         let published = Published {
             topic,
             qos,
-            acknowledged: false,
+            retain,
+            acknowledged_ms: None,
             expected: self.expected(topic, qos),
             group: (group && matches(GROUP_FILTER, topic)).then_some(qos.min(2)),
         };
+        trace(|| format!("client-{index} publishes {name:?}: {published:?}"));
         self.published.insert(name, published);
         if retain {
             self.retained.insert(topic, name);
@@ -323,6 +385,7 @@ impl World {
                     return Err(format!("the session of client-{index} was lost"));
                 }
                 let bytes = self.clients[index].resend();
+                trace(|| format!("client-{index} sends again: {bytes:x?}"));
                 self.pipes[pipe].to_broker.extend(bytes);
                 if !session_present || !self.clients[index].subscribed {
                     let bytes = self.clients[index].subscribe();
@@ -331,13 +394,19 @@ impl World {
             }
             Event::Acknowledged(name) => {
                 if let Some(published) = self.published.get_mut(&name) {
-                    published.acknowledged = true;
+                    published.acknowledged_ms = Some(self.now_ms);
+                    if published.retain {
+                        let versions = self.retained_since.entry(published.topic).or_default();
+                        versions.push((self.now_ms, name.1));
+                    }
                 }
             }
             Event::Received { name, topic, qos, retain } => {
                 return self.message_received(index, name, topic, qos, retain);
             }
-            Event::Subscribed => {}
+            Event::Subscribed => {
+                self.subscribed_ms.entry(index).or_insert(self.now_ms);
+            }
         }
         Ok(())
     }
@@ -361,12 +430,14 @@ impl World {
             ));
         }
         if retain {
-            return Ok(());
+            return self.check_floor(index, name, &topic);
         }
-        let times = self.received.entry((index, name)).or_default();
+        let (knows_all, crashed) = (self.knows_all(), self.crashes > 0);
+        let session = self.clients[index].session;
+        let times = self.received.entry((index, session, name)).or_default();
         *times += 1;
         let first = *times == 1;
-        if qos == 2 && *times > 1 {
+        if qos == 2 && *times > 1 && knows_all {
             return Err(format!("client-{index} received {name:?} {times} times with QoS 2"));
         }
         if index == 4 || index == 5 {
@@ -376,7 +447,7 @@ impl World {
         // So may what was sent before this client had its SUBACK.
         let sure = published.expected.iter().any(|&(client, _)| client == index);
         let ordered = sure && (qos > 0 || published.qos != 1);
-        if first && ordered {
+        if first && ordered && (knows_all || !crashed) {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
             if let Some(last) = last
@@ -390,13 +461,30 @@ impl World {
         Ok(())
     }
 
+    /// Whether nothing that was told to anybody is ever forgotten.
+    fn knows_all(&self) -> bool {
+        self.crashes == 0 || self.mode == Some(StoreMode::Always)
+    }
+
+    /// A new session gets no retained message that is older than what was acknowledged before.
+    fn check_floor(&self, index: usize, name: MessageName, topic: &str) -> Result<(), String> {
+        let floor = self.floors.get(&index).and_then(|floors| floors.get(topic));
+        match floor.filter(|_| self.knows_all()) {
+            Some(floor) if name.1 < *floor => Err(format!(
+                "client-{index} got {name:?} as the retained message of {topic}, number {floor} was acknowledged"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
         let mut quiet = 0;
         for _ in 0..200_000 {
             self.step(false)?;
-            let rest =
-                self.clients.iter().all(Client::is_quiet) && self.pipes.iter().all(Pipe::is_quiet);
+            let rest = self.clients.iter().all(Client::is_quiet)
+                && self.pipes.iter().all(Pipe::is_quiet)
+                && self.disk.as_ref().is_none_or(Disk::is_quiet);
             quiet = if rest { quiet + 1 } else { 0 };
             if quiet > 600 * self.stations.len() {
                 return Ok(());
@@ -409,14 +497,14 @@ impl World {
 
     fn check_at_rest(&mut self) -> Result<(), String> {
         for (name, published) in &self.published {
-            if published.qos == 0 || !published.acknowledged {
+            if published.qos == 0 || published.acknowledged_ms.is_none() {
                 continue;
             }
             for &(client, qos) in &published.expected {
-                let times = self.received.get(&(client, *name)).copied().unwrap_or(0);
+                let times = self.received.get(&(client, 0, *name)).copied().unwrap_or(0);
                 let right = match qos {
                     // A publisher may send QoS 1 twice; what it costs the subscriber is not our doing.
-                    0 => times <= 1 || published.qos == 1,
+                    0 => times <= 1 || published.qos == 1 || self.crashes > 0,
                     1 => times >= 1,
                     _ => times == 1,
                 };
@@ -428,15 +516,14 @@ impl World {
             }
             if let Some(qos) = published.group {
                 let times = self.group_received.get(name).copied().unwrap_or(0);
-                if times == 0 || (qos == 2 && times > 1) {
+                if times == 0 || (qos == 2 && times > 1 && self.crashes == 0) {
                     return Err(format!(
                         "the group received {name:?} ({published:?}) {times} times"
                     ));
                 }
             }
         }
-        self.check_shards()?;
-        self.check_retained()
+        self.check_shards()
     }
 
     fn check_shards(&mut self) -> Result<(), String> {
@@ -475,7 +562,8 @@ impl World {
             let Ok((1, Reply::Sessions(page))) = reply else {
                 return Err(format!("shard {shard} answered {reply:?}"));
             };
-            if let Some(row) = page.rows.iter().find(|r| r.inflight + r.mqueue_len > 0) {
+            let left = |row: &&SessionRow| row.inflight + row.mqueue_len + row.awaiting_rel > 0;
+            if let Some(row) = page.rows.iter().find(left) {
                 return Err(format!("something is left for a session at rest: {row:?}"));
             }
         }
@@ -518,12 +606,20 @@ impl World {
         }
         for (topic, name) in &self.retained {
             let last = found.get(*topic);
-            let acknowledged = self.published[name].acknowledged;
+            let acknowledged = self.published[name].acknowledged_ms.is_some();
             if acknowledged && last != Some(name) {
                 return Err(format!("{topic} retains {last:?} where {name:?} was the last"));
             }
         }
         Ok(())
+    }
+}
+
+/// Shows what happens, if `SIMULATION_TRACE` is set.
+fn trace(what: impl FnOnce() -> String) {
+    static WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    if *WANTED.get_or_init(|| std::env::var_os("SIMULATION_TRACE").is_some()) {
+        eprintln!("{}", what());
     }
 }
 

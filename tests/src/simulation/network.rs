@@ -34,6 +34,18 @@ impl Pipe {
         Self { number, ..Self::default() }
     }
 
+    /// The broker is gone; of what it has sent last its client may get some.
+    pub fn broken(&mut self, random: &mut Random) {
+        self.to_broker.clear();
+        if random.chance(50) {
+            self.to_client.truncate(random.below(self.to_client.len() + 1));
+        }
+        let number = self.number;
+        let to_client = std::mem::take(&mut self.to_client);
+        let client_closed = self.client_closed;
+        *self = Self { to_client, client_closed, broker_closed: true, ..Self::new(number) };
+    }
+
     /// Whether nothing is under way on it.
     pub fn is_quiet(&self) -> bool {
         self.broker_closed || (self.to_broker.is_empty() && self.to_client.is_empty())

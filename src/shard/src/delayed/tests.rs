@@ -161,12 +161,12 @@ fn a_message_is_in_the_store_until_it_is_due() {
     let due = desk.now.unix_ms + 2000;
     let put = changes(&batches, &replies);
     let [StoreOp::PutDelayed(put)] = &put[..] else { panic!("{put:?}") };
-    assert_eq!((put.slot, put.number, put.due_unix_ms), (slot(b"a"), 40, due));
+    assert_eq!((put.slot, put.number, put.due_unix_ms), (slot(b"a"), 40 << 8, due));
     assert_eq!(put.message.topic(), "a");
     desk.shard.run_store();
     desk.tick(2000, None);
     let removed = changes(&batches, &replies);
-    let [StoreOp::RemoveDelayed { slot: at, number: 40 }] = removed[..] else {
+    let [StoreOp::RemoveDelayed { slot: at, number: 10_240 }] = removed[..] else {
         panic!("{removed:?}")
     };
     assert_eq!(at, slot(b"a"));
@@ -203,7 +203,7 @@ fn a_start_takes_back_what_waited_and_what_was_on_its_way() {
         op => panic!("{op:?}"),
     };
     ops.sort_by_key(number);
-    assert_eq!(ops.iter().map(number).collect::<Vec<_>>(), [7, 9, 10]);
+    assert_eq!(ops.iter().map(number).collect::<Vec<_>>(), [7, 9, 10 << 8]);
     let publisher = desk.accept(0, "10.0.0.1:5");
     desk.shard.run_store();
     desk.tick(1, Some((publisher, &connect("p", 0))));

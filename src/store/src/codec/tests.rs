@@ -74,7 +74,8 @@ prop_compose! {
         state in prop_oneof![
             Just(StoredState::Queued),
             packet_id().prop_map(StoredState::Sent),
-            packet_id().prop_map(StoredState::Released),
+            (packet_id(), any::<u128>())
+                .prop_map(|(id, message)| StoredState::Released(id, MessageId(message))),
         ],
         message in option::of(messages()),
         qos in qos(),

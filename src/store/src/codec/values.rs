@@ -165,6 +165,8 @@ pub enum EntryMessage {
 const MESSAGE_NONE: u8 = 0;
 const MESSAGE_OWN: u8 = 1;
 const MESSAGE_SHARED: u8 = 2;
+/// It is not needed any more; who it was.
+const MESSAGE_PAST: u8 = 3;
 
 /// An entry of a session's queue.
 #[must_use]
@@ -174,7 +176,7 @@ pub fn entry(key: &[u8], place: StoredPlace, entry: &StoredEntry) -> Vec<u8> {
     let (state, packet_id) = match entry.state {
         StoredState::Queued => (0, None),
         StoredState::Sent(id) => (1, Some(id)),
-        StoredState::Released(id) => (2, Some(id)),
+        StoredState::Released(id, _) => (2, Some(id)),
     };
     out.u8(state);
     out.u8(entry.qos.bits() | u8::from(entry.retain) << 2);
@@ -187,7 +189,13 @@ pub fn entry(key: &[u8], place: StoredPlace, entry: &StoredEntry) -> Vec<u8> {
         ids.iter().for_each(|&id| out.u32(id));
     });
     match (&entry.message, place.is_shared()) {
-        (None, _) => out.u8(MESSAGE_NONE),
+        (None, _) => match entry.state {
+            StoredState::Released(_, message) => {
+                out.u8(MESSAGE_PAST);
+                out.u128(message.0);
+            }
+            _ => out.u8(MESSAGE_NONE),
+        },
         (Some(message), false) => {
             out.u8(MESSAGE_OWN);
             put_message(&mut out, message);
@@ -211,6 +219,13 @@ pub fn read_entry(key: &[u8], value: &[u8]) -> Result<(StoredEntry, EntryMessage
         MESSAGE_NONE => EntryMessage::None,
         MESSAGE_OWN => EntryMessage::Own(take_message(&mut from)?),
         MESSAGE_SHARED => EntryMessage::Shared(MessageId(from.u128()?)),
+        MESSAGE_PAST => {
+            let StoredState::Released(_, message) = &mut entry.state else {
+                return Err(CodecError::Malformed);
+            };
+            *message = MessageId(from.u128()?);
+            EntryMessage::None
+        }
         _ => return Err(CodecError::Malformed),
     };
     from.end()?;
@@ -240,7 +255,7 @@ pub struct EntryOutline {
 pub fn read_entry_outline(key: &[u8], value: &[u8]) -> Result<EntryOutline, CodecError> {
     let mut from = Reader::open(key, value)?;
     let (entry, at) = read_entry_front(&mut from)?;
-    // Both ways the id is what comes first.
+    // Each way the id is what comes first.
     let message = if at == MESSAGE_NONE { None } else { Some(MessageId(from.u128()?)) };
     let uses = message.filter(|_| at == MESSAGE_SHARED);
     let is_queued = entry.state == StoredState::Queued;
@@ -253,7 +268,8 @@ fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecErr
     let state = match state {
         0 => StoredState::Queued,
         1 => StoredState::Sent(packet_id()?),
-        2 => StoredState::Released(packet_id()?),
+        // Its message follows behind.
+        2 => StoredState::Released(packet_id()?, MessageId(0)),
         _ => return Err(CodecError::Malformed),
     };
     let subscription_ids = read_option(from, |from| {

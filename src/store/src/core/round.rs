@@ -9,13 +9,13 @@ use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
 use shard::storage::{
-    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession,
+    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession, StoredState,
 };
 
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
 use crate::codec::values::{self, Applied, EntryOutline};
-use crate::engine::{Change, EngineError, EngineRead, Keyspace};
+use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
@@ -205,7 +205,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
         session: StoredSession,
         entry: &StoredEntry,
     ) -> Result<bool, EngineError> {
-        let wanted = entry.message.as_ref().map(|message| message.id);
+        let wanted = match (&entry.message, entry.state) {
+            (Some(message), _) => Some(message.id),
+            (None, StoredState::Released(_, message)) => Some(message),
+            (None, _) => None,
+        };
         let mut is_there = false;
         self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
             let outline = values::read_entry_outline(key, value);
@@ -324,7 +328,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
         &self,
         keyspace: Keyspace,
         prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let mut pending = self.pending[keyspace.index()]
             .range(Key::from_slice(prefix)..)

@@ -373,7 +373,7 @@ impl World {
                         let mut entry = entry(message(1, "gone"), old.qos);
                         entry.priority = old.priority;
                         entry.message = None;
-                        entry.state = StoredState::Released(packet_id);
+                        entry.state = StoredState::Released(packet_id, MessageId(1));
                         vec![StoreOp::PutEntry { session, place, put: PutAs::Changed, entry }]
                     }
                     _ => vec![StoreOp::RemoveEntry { session, place }],

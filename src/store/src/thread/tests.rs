@@ -300,3 +300,42 @@ fn a_store_that_cannot_be_opened_says_why_and_takes_nothing() {
     second.close().expect("there is nothing to do");
     first.close().expect("it closes");
 }
+
+#[test]
+fn a_damaged_table_is_said_at_the_start_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (setup_first, replies) = setup(folder.path(), 1, StoreSync::Always);
+    let store = Store::open(setup_first).expect("it starts");
+    found(&replies[0]);
+    let ops = (0..500).map(|n| put_session(session(n), &format!("client-{n}"))).collect();
+    send(&store, 0, 1, ops);
+    committed(&replies[0], 1);
+    store.close().expect("it closes");
+    let engine = crate::engine::FjallEngine::open_folder(folder.path()).expect("it opens");
+    engine.compaction(Keyspace::Sessions)().expect("it writes");
+    let deadline = Instant::now() + SECONDS;
+    while engine.sizes().keyspaces[Keyspace::Sessions.index()] == 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(engine);
+    let table = largest_table(&folder.path().join("data/keyspaces"));
+    let mut bytes = std::fs::read(&table).expect("it reads");
+    bytes[1_000] ^= 1;
+    std::fs::write(&table, bytes).expect("it writes");
+    let (setup_second, _replies) = setup(folder.path(), 1, StoreSync::Always);
+    let store = Store::open(setup_second).expect("it starts");
+    let error = store.wait_for(StoreStage::Ready, SECONDS).expect_err("it is damaged");
+    assert!(error.to_string().contains("restore a backup"), "{error}");
+    store.close().expect("there is nothing to do");
+}
+
+fn largest_table(folder: &Path) -> std::path::PathBuf {
+    let keyspaces = std::fs::read_dir(folder).expect("it is there");
+    keyspaces
+        .filter_map(|keyspace| std::fs::read_dir(keyspace.ok()?.path().join("tables")).ok())
+        .flatten()
+        .map(|table| table.expect("it is there").path())
+        .max_by_key(|table| std::fs::metadata(table).expect("it is there").len())
+        .expect("there is one")
+}

@@ -154,7 +154,7 @@ impl<E: Engine + 'static> Writer<E> {
             (StoreSync::Every(interval), Some(since)) => Some(since + interval),
             _ => None,
         };
-        let sweep = self.has_ended.then_some(now);
+        let sweep = (self.has_ended && !self.core.has_waiting()).then_some(now);
         let compaction = self.removed_much().map(|_| self.last_round + QUIET);
         [resend, gathered, sync, sweep, compaction].into_iter().flatten().min()
     }
@@ -317,27 +317,23 @@ impl<E: Engine + 'static> Writer<E> {
         let is_new = self.retry_at.is_none();
         // Opening a long journal anew takes a while; it is not to be all this thread does.
         self.retry_at = Some(Instant::now() + RETRY.max(took * 2));
-        let text = format!(
-            "the store cannot write: {error}; what was acknowledged is safe, nothing more is until it can"
-        );
-        self.shared.gauges().failed(&text);
+        let why = error.to_string();
+        self.shared.gauges().failed(&why);
         if is_new {
-            log::error!("{text}");
-            self.tell(StoreHealth::Failing, &text);
+            self.tell(StoreHealth::Failing, &why);
         }
     }
 
     fn recovered(&mut self) {
         self.shared.gauges().recovered();
-        log::warn!("the store writes again; nothing acknowledged was lost");
-        self.tell(StoreHealth::Good, "the store writes again");
+        self.tell(StoreHealth::Good, "");
     }
 
-    fn tell(&mut self, health: StoreHealth, text: &str) {
+    fn tell(&mut self, health: StoreHealth, why: &str) {
         for outlet in &mut self.outlets {
             outlet.push(StoreReply::Health(health));
         }
-        (self.on_health)(health, text);
+        (self.on_health)(health, why);
     }
 
     fn refresh_sizes(&mut self) {

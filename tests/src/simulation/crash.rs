@@ -1,0 +1,186 @@
+//! A broker that ends and starts again: with the power gone at any moment, or in order; with another number of shards each
+//! time, from what its disk has.
+
+use std::sync::Arc;
+
+use mqtt::ReasonCode;
+use ring::{Mesh, ShardId};
+use session::acl::{Acl, AclDecision};
+use shard::command::{Reply, Request};
+use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
+use store::engine::SimulatedEngine;
+
+use super::World;
+use super::client::Client;
+use super::network::Station;
+use super::store::Disk;
+
+/// Shards of a start.
+const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];
+/// Steps an orderly stop may take.
+const STOP_STEPS: usize = 60_000;
+/// Milliseconds an orderly stop may take.
+const GRACE_MS: u32 = 60_000;
+/// Within how many intervals what was acknowledged is on disk, if the store is not `always`: a shard gathers for one, its
+/// message is on its way to another shard that gathers for one, the disk syncs after one more; and each may have just missed.
+const INTERVALS: u64 = 6;
+/// How long the late removals of the store may take, and some.
+const LATE_MS: u64 = 6000;
+
+impl World {
+    /// Starts shards, on the disk if there is one.
+    pub(super) fn start(&mut self, shards: usize) {
+        let capacity = *self.random.pick(&[1, 2, 4]);
+        let listeners: Arc<[ListenerClients]> =
+            self.settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
+        let acl = Acl::parse("{allow, all}.", AclDecision::Allow).expect("it is well-formed");
+        let acl = Arc::new(acl);
+        self.stations.clear();
+        self.replies.clear();
+        self.metrics.clear();
+        let delayed = Arc::new(DelayedPlaces::new(self.settings.delayed.max_messages));
+        let overload = Arc::new(OverloadBoard::new(shards));
+        for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
+            let (sender, receiver) = crossbeam_channel::bounded(64);
+            let metrics = Arc::default();
+            self.stations.push(Station::new(Shard::new(ShardSetup {
+                id: ShardId::new(n),
+                settings: self.settings.clone(),
+                mesh,
+                metrics: Arc::clone(&metrics),
+                acl: acl.clone(),
+                banned: Arc::default(),
+                listeners: listeners.clone(),
+                delayed: delayed.clone(),
+                overload: overload.clone(),
+                store: self.disk.as_mut().and_then(|disk| disk.link(n)),
+                replies: sender,
+                seed: self.seed.wrapping_add(self.starts),
+                now: self.now(),
+            })));
+            self.replies.push(receiver);
+            self.metrics.push(metrics);
+        }
+        self.starts += 1;
+    }
+
+    /// Ends the broker now and then.
+    pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
+        match self.random.below(1000) {
+            0..3 => self.crash(),
+            3 => self.stop_in_order(),
+            _ => Ok(()),
+        }
+    }
+
+    fn crash(&mut self) -> Result<(), String> {
+        let Some(disk) = self.disk.take() else { return Ok(()) };
+        let engine = disk.crash(&mut self.random);
+        super::trace(|| format!("crash at {} ms", self.now_ms));
+        if let Some(StoreMode::EveryMs(interval_ms)) = self.mode {
+            self.forgive(self.now_ms.saturating_sub(INTERVALS * interval_ms));
+        }
+        self.crashes += 1;
+        self.start_again(engine)
+    }
+
+    /// What was acknowledged at or after `since_ms` may be lost.
+    fn forgive(&mut self, since_ms: u64) {
+        for published in self.published.values_mut() {
+            published.acknowledged_ms = published.acknowledged_ms.filter(|&at| at < since_ms);
+        }
+        self.retained_since.retain(|_, versions| {
+            versions.retain(|&(at, _)| at < since_ms);
+            !versions.is_empty()
+        });
+        self.subscribed_ms.retain(|_, at| *at < since_ms);
+        for client in self.clients.iter_mut().filter(|client| client.persistent) {
+            client.subscribed &= self.subscribed_ms.contains_key(&client.index);
+        }
+    }
+
+    fn stop_in_order(&mut self) -> Result<(), String> {
+        if self.disk.is_none() {
+            return Ok(());
+        }
+        super::trace(|| format!("stop at {} ms", self.now_ms));
+        for station in &mut self.stations {
+            let reason = ReasonCode::ServerShuttingDown;
+            let request = Request::Shutdown { reason, grace_ms: GRACE_MS };
+            station.shard.command(Command { token: 2, request });
+        }
+        let mut left = STOP_STEPS;
+        while self.stations.iter().any(|station| !station.shard.is_stopped()) {
+            self.step(false)?;
+            left -= 1;
+            if left == 0 {
+                return Err("the broker does not stop".to_owned());
+            }
+        }
+        for replies in &self.replies {
+            match replies.try_recv() {
+                Ok((2, Reply::ShutDown { left: 0 })) => {}
+                other => return Err(format!("a shard ended with {other:?}")),
+            }
+        }
+        let disk = self.disk.take().expect("looked at above");
+        let engine = disk.close(self.now_ms, &mut self.random)?;
+        self.start_again(engine)
+    }
+
+    fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {
+        self.stations.clear();
+        for pipe in &mut self.pipes {
+            pipe.broken(&mut self.random);
+        }
+        // No clock stands still while a process starts.
+        self.now_ms += 1 + self.random.number() % 2000;
+        let shards = *self.random.pick(&SHARDS);
+        let mode = self.mode.expect("only a broker with a store starts again");
+        self.disk = Some(Disk::open(engine, shards, mode)?);
+        self.clients.iter_mut().for_each(Client::broker_ended);
+        super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
+        self.start(shards);
+        Ok(())
+    }
+
+    /// Keeps the times of a broker that is not overloaded: with an interval, everything of it is done by the end of it.
+    pub(super) fn keep_interval(&mut self) -> Result<(), String> {
+        let Some(StoreMode::EveryMs(interval_ms)) = self.mode else { return Ok(()) };
+        if self.now_ms < self.interval_ends_ms {
+            return Ok(());
+        }
+        self.interval_ends_ms = self.now_ms + interval_ms;
+        for _ in 0..3 {
+            for shard in 0..self.stations.len() {
+                self.tick_fully(shard);
+            }
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.settle(self.now_ms, &mut self.random)?;
+            disk.sync()?;
+        }
+        Ok(())
+    }
+
+    /// At rest nothing is left on disk but what is to be there.
+    pub(super) fn check_disk(&mut self) -> Result<(), String> {
+        if self.disk.is_none() {
+            return Ok(());
+        }
+        self.now_ms += LATE_MS;
+        let mut quiet = 0;
+        for _ in 0..100_000 {
+            self.step(false)?;
+            let is_quiet = self.disk.as_ref().is_some_and(Disk::is_quiet);
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            if quiet > 300 * self.stations.len() {
+                break;
+            }
+        }
+        let persistent: Vec<&Client> = self.clients.iter().filter(|c| c.persistent).collect();
+        let subscriptions = persistent.iter().map(|client| client.filters.len()).sum();
+        let disk = self.disk.as_ref().expect("looked at above");
+        disk.check_at_rest(persistent.len(), subscriptions, self.retained.len())
+    }
+}
