@@ -171,7 +171,8 @@ pub fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
         }
         if Instant::now() > end {
             let _ = child.kill();
-            panic!("it runs, which was not expected");
+            let output = fs::read(log.join("output.log")).unwrap_or_default();
+            panic!("it runs, which was not expected:\n{}", String::from_utf8_lossy(&output));
         }
         thread::sleep(Duration::from_millis(10));
     };

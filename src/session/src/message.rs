@@ -28,6 +28,13 @@ impl MessageId {
     pub fn unix_ms(self) -> u64 {
         u64::try_from(self.0 >> 64).expect("64 bits are left") / 1000
     }
+
+    /// Whether both were made by one [`MessageIds`]: then the greater one is the newer one, whatever the clock did.
+    #[must_use]
+    pub fn has_maker_of(self, other: Self) -> bool {
+        const MAKER: u128 = 0xffff_ffff_ffff_0000;
+        self.0 & MAKER == other.0 & MAKER
+    }
 }
 
 /// Makes the [`MessageId`]s of one shard.

@@ -105,6 +105,9 @@ impl Shard {
     pub(crate) fn store_retained(&mut self, dispatch: &mut Dispatch<'_>) {
         let publication = dispatch.publication;
         let limits = &self.settings.retainer;
+        if self.is_overtaken(dispatch) {
+            return;
+        }
         if publication.payload.is_empty() {
             self.remove_retained(publication.topic);
         } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
@@ -128,6 +131,16 @@ impl Shard {
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
+    }
+
+    /// Whether its topic has a newer message already. A message of `QoS` 2 leaves its publisher's shard only when it is on its
+    /// way to the store there, and one of another `QoS` passes it; and at the start of a broker what was on its way between
+    /// shards is published again. Clocks of two shards are compared only then: else time that is set back would keep new
+    /// messages out.
+    fn is_overtaken(&self, dispatch: &Dispatch<'_>) -> bool {
+        let Some(id) = dispatch.known_id() else { return false };
+        let Some(found) = self.retained.get(dispatch.publication.topic) else { return false };
+        found.id > id && (self.clients.is_recovering || found.id.has_maker_of(id))
     }
 
     /// The one place where a retained message is taken out.

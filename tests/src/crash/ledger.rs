@@ -15,7 +15,7 @@ pub struct Sent {
 struct Books {
     sent: Vec<Sent>,
     acknowledged: Vec<u64>,
-    /// The newest acknowledged message of each retained topic.
+    /// The message of each retained topic that was acknowledged last.
     retained: HashMap<String, u64>,
 }
 
@@ -45,8 +45,7 @@ impl Ledger {
         let mut books = self.books();
         let message = books.message(number).clone();
         if message.topic.starts_with('r') {
-            let newest = books.retained.entry(message.topic).or_default();
-            *newest = number.max(*newest);
+            books.retained.insert(message.topic, number);
         }
         books.acknowledged.push(number);
     }
@@ -64,7 +63,7 @@ impl Ledger {
         (found, books.acknowledged.len())
     }
 
-    /// The newest acknowledged message of each retained topic.
+    /// The message of each retained topic that was acknowledged last.
     pub fn retained(&self) -> HashMap<String, u64> {
         self.books().retained.clone()
     }

@@ -167,19 +167,20 @@ impl Publisher {
         if answer.reason >= 0x80 && !(message.is_released && answer.reason == 0x92) {
             return Err(format!("{} got {packet:?}", self.connect.client_id));
         }
-        let is_acknowledged = match packet {
-            Packet::PubRec(_) => {
-                message.is_released = true;
-                client.try_send(&ack(0x62, message.packet_id));
-                true
-            }
-            _ => false,
-        };
         let number = message.number;
-        if !is_acknowledged {
-            self.under_way.remove(at);
+        match packet {
+            Packet::PubRec(_) => {
+                client.try_send(&ack(0x62, message.packet_id));
+                if !std::mem::replace(&mut message.is_released, true) {
+                    ledger.acknowledged(number);
+                }
+            }
+            Packet::PubAck(_) => {
+                self.under_way.remove(at);
+                ledger.acknowledged(number);
+            }
+            _ => drop(self.under_way.remove(at)),
         }
-        ledger.acknowledged(number);
         Ok(())
     }
 }

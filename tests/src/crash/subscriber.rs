@@ -29,7 +29,7 @@ pub struct Subscriber {
     pub received: HashMap<u64, u32>,
     /// Received `QoS` 2 packet ids without PUBREL.
     unreleased: HashSet<u16>,
-    /// The newest message of each publisher and topic, and of those that came twice the number of times.
+    /// The newest message of each topic and `QoS` it was published with.
     newest: HashMap<String, u64>,
     has_session: bool,
     random: Random,
@@ -92,7 +92,7 @@ impl Subscriber {
             }
             loop {
                 match client.event(LOOK) {
-                    Event::Packet(packet) => self.handle(&mut client, &packet)?,
+                    Event::Packet(packet) => self.handle(&mut client, &packet, ledger)?,
                     Event::Closed => return Ok(()),
                     Event::Nothing if stop.load(Ordering::Relaxed) => return Ok(()),
                     Event::Nothing => {}
@@ -134,7 +134,7 @@ impl Subscriber {
                 }
                 // A server may deliver before the SUBACK; and the SUBACK of the time before may have been lost.
                 Event::Packet(packet @ (Packet::Publish(_) | Packet::PubRel(_))) => {
-                    self.handle(client, &packet)?;
+                    self.handle(client, &packet, ledger)?;
                 }
                 Event::Closed => return Ok(false),
                 other => return Err(format!("{}: no SUBACK but {other:?}", self.name())),
@@ -142,9 +142,14 @@ impl Subscriber {
         }
     }
 
-    fn handle(&mut self, client: &mut Client, packet: &Packet) -> Result<(), String> {
+    fn handle(
+        &mut self,
+        client: &mut Client,
+        packet: &Packet,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.take(client, publish),
+            Packet::Publish(publish) => self.take(client, publish, ledger),
             Packet::PubRel(release) => {
                 self.unreleased.remove(&release.packet_id);
                 client.try_send(&ack(0x70, release.packet_id));
@@ -154,21 +159,27 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, client: &mut Client, publish: &Publish) -> Result<(), String> {
+    fn take(
+        &mut self,
+        client: &mut Client,
+        publish: &Publish,
+        ledger: &Ledger,
+    ) -> Result<(), String> {
         let number = publish.text().parse().map_err(|_| format!("{}: {publish:?}", self.name()))?;
         let is_new = publish.qos < 2 || self.unreleased.insert(publish.packet_id);
         if is_new {
             *self.received.entry(number).or_default() += 1;
-            self.in_order(publish, number)?;
+            self.in_order(publish, number, ledger.message(number).qos)?;
         }
         let answer = if publish.qos == 2 { 0x50 } else { 0x40 };
         client.try_send(&ack(answer, publish.packet_id));
         Ok(())
     }
 
-    /// What is new of one topic comes in the order it was published in (MQTT-4.6.0-5); a group's members share the order out.
-    fn in_order(&mut self, publish: &Publish, number: u64) -> Result<(), String> {
-        let newest = self.newest.entry(format!("{} {}", publish.topic, publish.qos)).or_default();
+    /// What is new of one topic and `QoS` comes in the order it was published in (MQTT-4.6.0-5); a group's members share the
+    /// order out.
+    fn in_order(&mut self, publish: &Publish, number: u64, qos: u8) -> Result<(), String> {
+        let newest = self.newest.entry(format!("{} {qos}", publish.topic)).or_default();
         if number > *newest {
             *newest = number;
         } else if self.received[&number] == 1 && !self.filter.starts_with('$') {
