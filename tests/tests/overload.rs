@@ -47,7 +47,7 @@ fn seed_lsn_24_memory_keeps_newcomers_out_until_it_is_given_back() {
     let payload = "x".repeat(size);
     let mut kept = 0;
     while !broker.cli(&["status"]).contains("Alarm(overload_memory, severity=critical") {
-        assert!(kept < most, "no alarm with {} MB retained", kept * size >> 20);
+        assert!(kept < most, "no alarm with {} MB retained", (kept * size) >> 20);
         for _ in 0..100 {
             publisher.publish_retained(&format!("fill/{kept}"), &payload, 1);
             kept += 1;

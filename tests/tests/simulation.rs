@@ -13,13 +13,17 @@ fn number(name: &str, default: u64) -> u64 {
 fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
     let first = number("SIMULATION_FIRST_SEED", 0);
     let seeds = number("SIMULATION_SEEDS", seeds);
-    let steps = usize::try_from(number("SIMULATION_STEPS", 1500)).expect("a number of steps");
-    let (mut received, mut crashes) = (0, 0);
+    // A store and its crashes take many of the steps.
+    let steps = number("SIMULATION_STEPS", if mode.is_some() { 4000 } else { 1500 });
+    let steps = usize::try_from(steps).expect("a number of steps");
+    let (mut published, mut received, mut starts, mut crashes) = (0, 0, 0, 0);
     for seed in first..first + seeds {
         let run = format!("seed {seed}, {shards} shards, {steps} steps, {mode:?}");
         match std::panic::catch_unwind(|| simulation::run(seed, shards, steps, mode)) {
             Ok(Ok(report)) => {
+                published += report.published;
                 received += report.received;
+                starts += report.starts;
                 crashes += report.crashes;
             }
             Ok(Err(broken)) => panic!("{run}: {broken}"),
@@ -29,6 +33,10 @@ fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
             }
         }
     }
+    println!(
+        "{seeds} seeds from {first}, {shards} shards, {steps} steps, {mode:?}: {published} messages published, {received} \
+         received, {starts} starts, {crashes} of them after a crash"
+    );
     assert!(received > 0, "a simulation in which nobody receives anything shows nothing");
     assert!(mode.is_none() || seeds < 10 || crashes > 0, "nothing crashed");
 }

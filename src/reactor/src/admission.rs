@@ -173,7 +173,7 @@ impl Admission {
     fn source(&self, new: &Newcomer) -> Source {
         let (bits, shift) = match new.peer.ip() {
             IpAddr::V4(ip) => {
-                let bits = u128::from(ip.to_ipv6_mapped().to_bits());
+                let bits = ip.to_ipv6_mapped().to_bits();
                 (bits, 32 - self.settings.prefix_ipv4.min(32))
             }
             IpAddr::V6(ip) => (ip.to_bits(), 128 - self.settings.prefix_ipv6.min(128)),

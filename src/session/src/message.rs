@@ -29,11 +29,10 @@ impl MessageId {
         u64::try_from(self.0 >> 64).expect("64 bits are left") / 1000
     }
 
-    /// Whether both were made by one [`MessageIds`]: then the greater one is the newer one, whatever the clock did.
+    /// Who made it: those of one maker increase strictly.
     #[must_use]
-    pub fn has_maker_of(self, other: Self) -> bool {
-        const MAKER: u128 = 0xffff_ffff_ffff_0000;
-        self.0 & MAKER == other.0 & MAKER
+    pub fn maker(self) -> u64 {
+        u64::try_from(self.0 >> 16 & 0xffff_ffff_ffff).expect("48 bits are left")
     }
 }
 
@@ -219,6 +218,7 @@ mod tests {
             last = next;
         }
         assert_eq!(u16::try_from(last.0 >> 48 & 0xffff), Ok(7));
+        assert_eq!(last.maker(), 7 << 32 | 9);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use mqtt::{PacketId, PacketType, ProtocolVersion, PublishOut, QoS, ReasonCode};
 use ring::ShardSet;
 use router::{FilterId, SessionId, SubOptions};
 use session::{
-    Awaiting, Delivery, Message, MessageId, MessageIds, MqueueLimits, Origin, Publication, Pushed, Session,
+    Awaiting, Delivery, Message, MessageIds, MqueueLimits, Origin, Publication, Pushed, Session,
     TopicForm, expiry_interval_left_s,
 };
 
@@ -112,11 +112,6 @@ impl<'a> Dispatch<'a> {
     pub fn message(&mut self, ids: &mut MessageIds, now: Now) -> &Arc<Message> {
         let publication = &self.publication;
         self.message.get_or_insert_with(|| Message::new(ids.next(now.unix_ms), publication))
-    }
-
-    /// The id of its message, if that was made.
-    pub fn known_id(&self) -> Option<MessageId> {
-        self.message.as_ref().map(|message| message.id)
     }
 
     fn shared_payload(&mut self) -> Option<Bytes> {

@@ -200,14 +200,9 @@ impl Shard {
                 continue;
             }
             self.clients.metrics.inc(Counter::MessagesDelayedPublished);
-            // To its topic's retained message it is as new as it is late: it gets an id of its own time.
-            let known = Some(&message).filter(|message| !message.retain);
-            let mut dispatch = Dispatch::new(message.publication(), known);
-            let routed = self.route(&mut dispatch);
+            let routed = self.route(&mut Dispatch::new(message.publication(), Some(&message)));
             if !routed.remote.is_empty() && message.qos != QoS::AtMostOnce {
                 let slot = slot(message.topic().as_bytes());
-                let now = self.clients.now;
-                let message = dispatch.message(&mut self.clients.message_ids, now).clone();
                 self.keep_until_kept(slot, 0, message, routed.remote, routed.held);
             }
             if routed.mesh_full || self.clients.work > crate::turns::WORK_MAX {

@@ -292,8 +292,10 @@ pub(crate) fn send_message(
     if counts {
         dispatch.remote.insert(to);
     }
-    if let Some(held) = &mut dispatch.held {
-        held.push(HeldSend::new(to, target));
+    if let Some(held) = &mut dispatch.held
+        && let Some(send) = HeldSend::new(to, target)
+    {
+        held.push(send);
         return if mesh.is_full(to) { Room::Full } else { Room::Free };
     }
     if counts {

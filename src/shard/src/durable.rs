@@ -269,7 +269,7 @@ impl Clients {
                     window.push((id, awaiting(delivery)));
                 }
                 (StoredState::Released(id, _), _) => {
-                    window.push((id, Awaiting::PubComp(Some(place))))
+                    window.push((id, Awaiting::PubComp(Some(place))));
                 }
                 (_, None) => {
                     log::error!("the store has an entry without its message; it is left out");
@@ -334,7 +334,8 @@ impl Shard {
             self.clients.barrier.forget_when_kept(slot, number, remote);
         } else {
             let sequence = journal.needed();
-            self.clients.barrier.hold(Held { sequence, slot, number, message, sends });
+            let held = Held { sequence, slot, number, message, sends, remote };
+            self.clients.barrier.hold(held);
         }
         true
     }

@@ -3,6 +3,8 @@
 //! The shard that gets a `QoS` 2 message could have it on disk before the publisher's shard has the id it came with. After a
 //! crash between the two the publisher sends it again, nobody knows the id, and the subscriber gets it twice. The store
 //! commits in the order in which batches are handed over, so it is enough that the message leaves behind the batch with its id.
+//!
+//! What goes to the retained index is not held back: it may come twice, and may not be passed by the publisher's next.
 
 use std::sync::Arc;
 
@@ -23,27 +25,26 @@ pub(crate) struct HeldSend {
 enum HeldTarget {
     Subscribers,
     Group { group: Box<str>, filter: Box<str>, hops: u16 },
-    Retained,
     Delayed { due_unix_ms: u64 },
 }
 
 impl HeldSend {
-    pub fn new(to: ShardId, target: Target<'_>) -> Self {
+    /// `None`: it is not to be held back.
+    pub fn new(to: ShardId, target: Target<'_>) -> Option<Self> {
         let target = match target {
             Target::Subscribers => HeldTarget::Subscribers,
-            Target::Retained => HeldTarget::Retained,
             Target::Delayed { due_unix_ms } => HeldTarget::Delayed { due_unix_ms },
+            Target::Retained => return None,
             Target::Group { group, filter, hops } => {
                 HeldTarget::Group { group: group.into(), filter: filter.into(), hops }
             }
         };
-        Self { to, target }
+        Some(Self { to, target })
     }
 
     fn target(&self) -> Target<'_> {
         match &self.target {
             HeldTarget::Subscribers => Target::Subscribers,
-            HeldTarget::Retained => Target::Retained,
             HeldTarget::Delayed { due_unix_ms } => Target::Delayed { due_unix_ms: *due_unix_ms },
             HeldTarget::Group { group, filter, hops } => {
                 Target::Group { group, filter, hops: *hops }
@@ -62,6 +63,8 @@ pub(crate) struct Held {
     pub number: u64,
     pub message: Arc<Message>,
     pub sends: Vec<HeldSend>,
+    /// The shards that have to say that they keep it; it may have gone to some for their retained index.
+    pub remote: ShardSet,
 }
 
 impl Shard {
@@ -70,16 +73,14 @@ impl Shard {
         let Some(journal) = &self.clients.journal else { return };
         let handed_over = journal.handed_over();
         while let Some(held) = self.clients.barrier.next_held(handed_over) {
-            let mut shards = ShardSet::EMPTY;
             for send in &held.sends {
                 let target = send.target();
                 if self.clients.barrier.counts(target, held.message.qos) {
                     self.clients.barrier.sent(send.to);
-                    shards.insert(send.to);
                 }
                 self.mesh.send_shared(send.to, target, held.message.clone());
             }
-            self.clients.barrier.forget_when_kept(held.slot, held.number, shards);
+            self.clients.barrier.forget_when_kept(held.slot, held.number, held.remote);
         }
     }
 }

@@ -104,10 +104,11 @@ impl Shard {
     /// Keeps a publication as its topic's retained message, or removes it if it is empty (MQTT-3.3.1-6).
     pub(crate) fn store_retained(&mut self, dispatch: &mut Dispatch<'_>) {
         let publication = dispatch.publication;
-        let limits = &self.settings.retainer;
-        if self.is_overtaken(dispatch) {
+        if self.clients.is_recovering && self.has_newer_retained(dispatch) {
+            // It was on its way when the broker ended, and another one came behind it.
             return;
         }
+        let limits = &self.settings.retainer;
         if publication.payload.is_empty() {
             self.remove_retained(publication.topic);
         } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
@@ -133,14 +134,14 @@ impl Shard {
         self.gauge_retained();
     }
 
-    /// Whether its topic has a newer message already. A message of `QoS` 2 leaves its publisher's shard only when it is on its
-    /// way to the store there, and one of another `QoS` passes it; and at the start of a broker what was on its way between
-    /// shards is published again. Clocks of two shards are compared only then: else time that is set back would keep new
-    /// messages out.
-    fn is_overtaken(&self, dispatch: &Dispatch<'_>) -> bool {
-        let Some(id) = dispatch.known_id() else { return false };
-        let Some(found) = self.retained.get(dispatch.publication.topic) else { return false };
-        found.id > id && (self.clients.is_recovering || found.id.has_maker_of(id))
+    /// Whether the topic of a message that is published again has a later one. Ids of one shard tell it exactly, those of two by
+    /// the time of their ticks.
+    fn has_newer_retained(&mut self, dispatch: &mut Dispatch<'_>) -> bool {
+        let Some(known) = self.retained.get(dispatch.publication.topic) else { return false };
+        let known = known.id;
+        let now = self.clients.now;
+        let id = dispatch.message(&mut self.clients.message_ids, now).id;
+        if known.maker() == id.maker() { known > id } else { known.unix_ms() > id.unix_ms() }
     }
 
     /// The one place where a retained message is taken out.

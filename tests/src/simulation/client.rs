@@ -43,6 +43,8 @@ pub struct Client {
     pub session: u32,
     /// Its session has ended with the broker; it does not know yet.
     session_is_over: bool,
+    /// It asks for a fresh session until it has one.
+    wants_fresh: bool,
     /// Most `QoS` 1 and 2 messages the broker may have under way to it.
     pub window: usize,
     /// The connection, by number of the pipe.
@@ -75,6 +77,7 @@ impl Client {
             persistent,
             session: 0,
             session_is_over: false,
+            wants_fresh: false,
             window,
             pipe: None,
             connected: false,
@@ -129,10 +132,19 @@ impl Client {
         self.connected && self.outgoing.is_empty() && self.acks.is_empty()
     }
 
+    /// Gives up its session and everything that was under way in it.
+    pub fn start_afresh(&mut self) {
+        self.wants_fresh = true;
+        self.session += 1;
+        self.subscribed = false;
+        self.outgoing.clear();
+        self.incoming_qos2.clear();
+    }
+
     /// A CONNECT.
     pub fn connect(&self) -> Vec<u8> {
         let mut connect = Connect::new(self.version, &self.id()).keep_alive(0);
-        if self.persistent {
+        if self.persistent && !self.wants_fresh {
             connect = connect.clean(false);
         }
         if self.version == Version::V5 {
@@ -243,6 +255,7 @@ impl Client {
         match packet {
             Packet::ConnAck(ack) if ack.code == 0 => {
                 self.connected = true;
+                self.wants_fresh = false;
                 // MQTT 3.1 has no such flag; its clients have to believe in their session.
                 let believed = self.version == Version::V31 && self.had_session;
                 let session_present = ack.session_present || believed;

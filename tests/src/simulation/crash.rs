@@ -17,6 +17,8 @@ use super::store::Disk;
 
 /// Shards of a start.
 const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];
+/// How much of the time of a machine its store has, in percent.
+pub(super) const PACES: [u64; 4] = [10, 20, 30, 50];
 /// Steps an orderly stop may take.
 const STOP_STEPS: usize = 60_000;
 /// Milliseconds an orderly stop may take.
@@ -67,8 +69,8 @@ impl World {
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
         match self.random.below(1000) {
-            0..3 => self.crash(),
-            3 => self.stop_in_order(),
+            n if n < self.crashes_permille && self.may_crash => self.crash(),
+            990..992 => self.stop_in_order(),
             _ => Ok(()),
         }
     }
@@ -96,6 +98,11 @@ impl World {
         self.subscribed_ms.retain(|_, at| *at < since_ms);
         for client in self.clients.iter_mut().filter(|client| client.persistent) {
             client.subscribed &= self.subscribed_ms.contains_key(&client.index);
+        }
+        for published in self.published.values_mut() {
+            published.expected.retain(|(client, _)| self.subscribed_ms.contains_key(client));
+            let group = super::GROUP.clone().all(|member| self.subscribed_ms.contains_key(&member));
+            published.group = published.group.filter(|_| group);
         }
     }
 
@@ -130,14 +137,21 @@ impl World {
 
     fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {
         self.stations.clear();
+        let mode = self.mode.expect("only a broker with a store starts again");
         for pipe in &mut self.pipes {
-            pipe.broken(&mut self.random);
+            let left = match mode {
+                StoreMode::Always if self.random.chance(50) => usize::MAX,
+                StoreMode::Always => self.random.below(200),
+                // What is acknowledged by what comes after the end is not older than the interval.
+                StoreMode::EveryMs(_) => 0,
+            };
+            pipe.broken(left);
         }
         // No clock stands still while a process starts.
         self.now_ms += 1 + self.random.number() % 2000;
         let shards = *self.random.pick(&SHARDS);
-        let mode = self.mode.expect("only a broker with a store starts again");
-        self.disk = Some(Disk::open(engine, shards, mode)?);
+        let pace = *self.random.pick(&PACES);
+        self.disk = Some(Disk::open(engine, shards, mode, pace)?);
         self.clients.iter_mut().for_each(Client::broker_ended);
         super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
         self.start(shards);
@@ -181,6 +195,7 @@ impl World {
         let persistent: Vec<&Client> = self.clients.iter().filter(|c| c.persistent).collect();
         let subscriptions = persistent.iter().map(|client| client.filters.len()).sum();
         let disk = self.disk.as_ref().expect("looked at above");
-        disk.check_at_rest(persistent.len(), subscriptions, self.retained.len())
+        let retained = self.retained_since.len()..=self.retained.len();
+        disk.check_at_rest(persistent.len(), subscriptions, retained)
     }
 }

@@ -34,12 +34,9 @@ impl Pipe {
         Self { number, ..Self::default() }
     }
 
-    /// The broker is gone; of what it has sent last its client may get some.
-    pub fn broken(&mut self, random: &mut Random) {
-        self.to_broker.clear();
-        if random.chance(50) {
-            self.to_client.truncate(random.below(self.to_client.len() + 1));
-        }
+    /// The broker is gone; of what it has sent last its client gets so much at most.
+    pub fn broken(&mut self, left: usize) {
+        self.to_client.truncate(left);
         let number = self.number;
         let to_client = std::mem::take(&mut self.to_client);
         let client_closed = self.client_closed;

@@ -37,12 +37,19 @@ pub struct Disk {
     boot: Option<Boot<SimulatedSnapshot>>,
     reads: VecDeque<(SimulatedSnapshot, ShardId, StoreLoad)>,
     has_failed: bool,
+    /// How much of its time the machine has for it, in percent.
+    pace: u64,
     unsynced_since_ms: Option<u64>,
 }
 
 impl Disk {
     /// Opens the store for so many shards with what an engine has.
-    pub fn open(engine: SimulatedEngine, shards: usize, mode: StoreMode) -> Result<Self, String> {
+    pub fn open(
+        engine: SimulatedEngine,
+        shards: usize,
+        mode: StoreMode,
+        pace: u64,
+    ) -> Result<Self, String> {
         let core = Core::open(engine, shards).map_err(|error| format!("the store: {error}"))?;
         let batches = usize::try_from(BATCHES_MAX).expect("a few");
         let (sender, requests) = bounded(batches * shards);
@@ -62,6 +69,7 @@ impl Disk {
             boot: Some(boot),
             reads: VecDeque::new(),
             has_failed: false,
+            pace,
             unsynced_since_ms: None,
         })
     }
@@ -69,6 +77,11 @@ impl Disk {
     /// The way of a shard to the store; once.
     pub fn link(&mut self, shard: usize) -> Option<StoreLink> {
         self.links[shard].take()
+    }
+
+    /// Whether it is its turn.
+    pub fn is_next(&self, random: &mut Random) -> bool {
+        random.chance(self.pace)
     }
 
     /// Something of what the store has to do.
@@ -272,18 +285,17 @@ impl Disk {
     }
 
     /// What must hold when everything has come to rest: of the clients' sessions, so many are kept with so many subscriptions,
-    /// and so many topics have a retained message.
+    /// and these topics have a retained message.
     pub fn check_at_rest(
         &self,
         sessions: usize,
         subscriptions: usize,
-        retained: usize,
+        retained: std::ops::RangeInclusive<usize>,
     ) -> Result<(), String> {
         let engine = self.core.engine();
         let wanted = [
             (Keyspace::Sessions, sessions),
             (Keyspace::Subscriptions, subscriptions),
-            (Keyspace::Retained, retained),
             (Keyspace::Entries, 0),
             (Keyspace::Received, 0),
             (Keyspace::Messages, 0),
@@ -299,6 +311,10 @@ impl Disk {
                     keyspace.name()
                 ));
             }
+        }
+        if !retained.contains(&engine.len(Keyspace::Retained)) {
+            let count = engine.len(Keyspace::Retained);
+            return Err(format!("the store has {count} retained messages where {retained:?} are right"));
         }
         if self.core.damage() != Damage::default() {
             return Err(format!("the store found damage: {:?}", self.core.damage()));
