@@ -11,7 +11,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, Terms, flag, pause};
+use crate::connection::{Connection, Extras, State, Terms, flag, pause};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -57,24 +57,28 @@ impl Shard {
                 return Handled::Held;
             }
         }
-        let refusal = self.guard.refusal();
-        let checked = self.check_connect(id, &connect);
-        if refusal.is_none() && checked.is_ok() && self.waits_for_session(id, &connect) {
-            // It is handled again, by the same names.
-            self.names.extend(names.map(|names| (id.index, names)));
-            return Handled::Held;
-        }
-        self.clients.metrics.inc(Counter::PacketsReceived);
-        self.clients.metrics.inc(Counter::PacketsConnect);
-        if let Some(reason) = refusal {
+        if let Some(reason) = self.guard.refusal() {
+            self.count_connect();
             self.refuse_connect_for(id, Some(connect.version), reason, End::Overloaded);
             return Handled::Done; // SEED-LSN-24
         }
+        let checked = self.check_connect(id, &connect);
+        if checked.is_ok() && self.waits_for_session(id, &connect) {
+            // It is looked at again, and then by these names.
+            self.names.extend(names.map(|names| (id.index, names)));
+            return Handled::Held;
+        }
+        self.count_connect();
         match checked {
             Ok(()) => self.accept_connect(id, &connect),
             Err(reason) => self.refuse_connect(id, Some(connect.version), reason),
         }
         Handled::Done
+    }
+
+    fn count_connect(&self) {
+        self.clients.metrics.inc(Counter::PacketsReceived);
+        self.clients.metrics.inc(Counter::PacketsConnect);
     }
 
     /// Whether the session a client asks for has to be read from the store first; then it is, and the connection waits.
@@ -139,8 +143,23 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-13
             }
         }
+        if self.is_store_failing() && self.needs_store(connection, connect) {
+            return Err(ReasonCode::ServerUnavailable);
+        }
         log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
         Ok(())
+    }
+
+    /// Whether a CONNECT cannot be answered while the store does not write: its session is to be kept, and is new, or what is
+    /// said about it waits for the store.
+    fn needs_store(&self, connection: &Connection, connect: &Connect<'_>) -> bool {
+        let profile = self.profiles.of(connection.listener);
+        let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
+        let found = found.and_then(|session| self.clients.sessions.session(session.0));
+        match found {
+            Some(owner) if owner.stored != 0 => owner.is_unloaded || self.clients.is_always(),
+            _ => session_expiry_s(connect, profile) > 0,
+        }
     }
 
     /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read

@@ -102,7 +102,8 @@ impl Clients {
         self.noted(session);
     }
 
-    /// Notes the end of a session; connections that waited for its messages.
+    /// Notes the end of a session; the connections that wait for it to be read, and need not any more.
+    #[must_use]
     pub fn unstore_session(&mut self, session: SessionId) -> Vec<ConnectionId> {
         let Some(stored) = self.stored(session) else { return Vec::new() };
         let load = self.loads.remove(&stored);
@@ -384,6 +385,11 @@ impl Shard {
     /// Whether more waits for the store than may.
     pub(crate) fn is_journal_full(&self) -> bool {
         self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full)
+    }
+
+    /// Whether the store cannot write.
+    pub(crate) fn is_store_failing(&self) -> bool {
+        self.clients.journal.as_ref().is_some_and(|journal| journal.is_failing)
     }
 
     /// When the store is to get something.

@@ -482,6 +482,25 @@ mod tests {
     }
 
     #[test]
+    fn no_two_shards_give_out_the_same_number() {
+        let (requests, _receiver) = bounded(8);
+        let mut given: Vec<u64> = (0..3)
+            .flat_map(|n| {
+                let always = StoreMode::Always;
+                let mut journal = Journal::new(ShardId::new(n), 3, requests.clone(), always);
+                let mut numbers = vec![journal.next_number(), journal.next_number()];
+                journal.numbers_from(50);
+                numbers.extend([journal.next_number(), journal.next_number()]);
+                assert!(numbers[0] > 0 && numbers[2] > numbers[1]);
+                numbers
+            })
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 12);
+    }
+
+    #[test]
     fn a_change_of_what_is_not_there_yet_is_new() {
         let (mut journal, receiver) = journal(StoreMode::Always);
         let place = journal.next_place(false);
