@@ -285,7 +285,10 @@ impl Node {
 
     /// Ends the node: the listeners close, clients of MQTT 5 are told (reason 0x8B), what waits in outboxes is sent, wills that are
     /// due are published; all within `grace`, whatever clients do. Returns how many connections were still open then.
-    pub fn shutdown(&self, grace: Duration) -> u64 {
+    ///
+    /// # Errors
+    /// [`StoreError`]: all has ended, but what the store had not written is lost.
+    pub fn shutdown(&self, grace: Duration) -> Result<u64, StoreError> {
         let deadline = Instant::now() + grace;
         let shard_grace = grace.saturating_sub(JOIN_TIME);
         let grace_ms = u32::try_from(shard_grace.as_millis()).unwrap_or(u32::MAX);
@@ -311,9 +314,9 @@ impl Node {
         threads.drain(..).filter(ShardThread::is_finished).for_each(ShardThread::join);
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(store) = store {
-            close_store(store, deadline);
+            close_store(store, deadline)?;
         }
-        left
+        Ok(left)
     }
 
     fn store(&self) -> Result<Arc<NodeStore>, ActionError> {
@@ -444,13 +447,13 @@ impl Node {
 }
 
 /// Closes the store when nobody looks at it any more; a backup that still runs is waited for, but not beyond the deadline.
-fn close_store(mut store: Arc<NodeStore>, deadline: Instant) {
+fn close_store(mut store: Arc<NodeStore>, deadline: Instant) -> Result<(), StoreError> {
     loop {
         match Arc::try_unwrap(store) {
             Ok(store) => return store.close(),
             Err(_) if Instant::now() >= deadline => {
                 log::warn!("the store is still being read: it is left as it is on disk");
-                return;
+                return Ok(());
             }
             Err(held) => store = held,
         }

@@ -67,7 +67,7 @@ impl StoreStart {
             sync,
             shards: outlets,
             retained_on_disc_only: false,
-            on_health: tell_health(Arc::clone(alarms)),
+            on_health: tell_health(Arc::clone(alarms), settings.store.sync),
         })?;
         store.wait_for(StoreStage::Loading, OPENING)?;
         Ok(Some(Self { requests: store.requests(), store, replies, doorbells, mode }))
@@ -125,10 +125,11 @@ impl NodeStore {
     }
 
     /// Writes what is left, and ends.
-    pub fn close(self) {
-        if let Err(error) = self.0.close() {
-            log::error!("the store could not write what was left: {error}");
-        }
+    ///
+    /// # Errors
+    /// [`StoreError`]: what was not committed is lost.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.0.close()
     }
 }
 
@@ -155,10 +156,16 @@ fn policy(setting: SyncSetting) -> (StoreMode, StoreSync) {
     }
 }
 
-fn tell_health(alarms: Arc<Alarms>) -> OnHealth {
+fn tell_health(alarms: Arc<Alarms>, sync: SyncSetting) -> OnHealth {
+    let meanwhile = match sync {
+        SyncSetting::Always => "nothing acknowledged is lost",
+        _ => {
+            "what was acknowledged since the last write is lost if the broker ends before there is a next one"
+        }
+    };
     Box::new(move |health, why| match health {
         StoreHealth::Failing => {
-            alarms.raise(&STORE_FAILING, format!("{why}; nothing acknowledged is lost"));
+            alarms.raise(&STORE_FAILING, format!("{why}; {meanwhile}"));
         }
         StoreHealth::Good => alarms.clear(&STORE_FAILING),
     })

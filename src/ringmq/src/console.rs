@@ -13,7 +13,7 @@ use std::time::Duration;
 use admin::{Admin, AdminError, DataFolder, DataFolderError, Event, Launch};
 use config::{ConfigError, LoadRequest, LogLevel, Origin, Settings, Warning};
 use displaydoc::Display;
-use node::{Node, NodeError};
+use node::{Node, NodeError, StoreError};
 use thiserror::Error;
 
 use crate::ERROR_PREFIX;
@@ -37,6 +37,8 @@ pub enum ConsoleError {
     Node(#[from] NodeError),
     /// {0}
     Admin(#[from] AdminError),
+    /// the store could not write what was left, which is lost: {0}
+    Store(StoreError),
 }
 
 /// Reads the settings that arguments, environment and file give. The data folder is always the one the command line found.
@@ -135,11 +137,12 @@ fn serve(
         None => log::error!("the control plane ended: shutting down"),
     }
     notify::state("STOPPING=1");
-    let left = node.shutdown(SHUTDOWN_GRACE);
-    if left > 0 {
+    let ended = node.shutdown(SHUTDOWN_GRACE);
+    if let Ok(left @ 1..) = ended {
         log::warn!("{left} connections did not take what was sent to them in time");
     }
     admin.stop();
+    ended.map_err(ConsoleError::Store)?;
     log::info!("ringmq has ended");
     Ok(())
 }

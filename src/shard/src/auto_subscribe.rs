@@ -76,7 +76,7 @@ fn expand(template: &str, client_id: &str, username: Option<&str>) -> Option<Str
             Some("%u") => (username?, 2),
             _ => ("%", 1),
         };
-        if name.is_empty() || name.contains(['+', '#']) {
+        if name.is_empty() || name.contains(['+', '#', '/']) {
             return None;
         }
         if filter.is_empty() && name.starts_with('$') {

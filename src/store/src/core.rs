@@ -16,7 +16,7 @@ use ring::ShardId;
 use shard::storage::{StoreBatch, StoreLoad, StoreReply, StoreRequest, StoredSession};
 
 pub use boot::{Boot, Found};
-pub use load::load;
+pub use load::{Known, load};
 
 use crate::StoreError;
 use crate::codec::values::{self, Applied};

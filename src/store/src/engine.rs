@@ -147,6 +147,14 @@ pub trait Engine: EngineRead + Send {
     /// [`EngineError`]: it cannot be opened yet, or not at all.
     fn reopen(&mut self) -> Result<(), EngineError>;
 
+    /// Whether its files are still where they were opened. Asked about once a second.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`]: they were removed or exchanged; what is written now is lost at the end of the process.
+    fn check(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// The work of writing a keyspace anew without what was removed from it. Takes long; any thread may do it.
     fn compaction(&self, keyspace: Keyspace) -> Compaction;
 

@@ -8,7 +8,7 @@ use ring::ShardId;
 use shard::storage::{StoreHealth, StoreLoad, StoreReply, StoreRequest};
 use shard::{BATCHES_MAX, StoreLink, StoreMode};
 use store::Keyspace;
-use store::core::{Boot, Core, Damage, Outcome, load};
+use store::core::{Boot, Core, Damage, Known, Outcome, load};
 use store::engine::{Engine, EngineError, EngineRead, SimulatedEngine, SimulatedSnapshot};
 
 use super::random::Random;
@@ -246,7 +246,7 @@ impl Disk {
     fn read(&mut self) -> Result<(), String> {
         let Some((snapshot, shard, what)) = self.reads.pop_front() else { return Ok(()) };
         let mut damage = Damage::default();
-        let reply = load(&snapshot, &what, &mut damage);
+        let reply = load(&snapshot, &what, &mut Known::default(), &mut damage);
         let reply = reply.map_err(|error| format!("the store cannot be read: {error}"))?;
         if damage != Damage::default() {
             return Err(format!("damage while {what:?} was read: {damage:?}"));

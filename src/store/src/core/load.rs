@@ -1,7 +1,7 @@
 //! Answers to what shards want to read while the broker runs.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use session::{Message, MessageId};
@@ -11,6 +11,31 @@ use super::Damage;
 use crate::codec::{keys, values};
 use crate::engine::{EngineError, EngineRead, Keyspace};
 
+/// Messages up to which nobody looks whether they are still in use.
+const TIDY_LEAST: usize = 1024;
+
+/// Shared messages that were read and that somebody still has: sessions that are read one after the other share them too.
+#[derive(Debug, Default)]
+pub struct Known {
+    messages: HashMap<MessageId, Weak<Message>>,
+    /// When there are so many, those that nobody has any more go.
+    tidy_at: usize,
+}
+
+impl Known {
+    fn get(&self, id: MessageId) -> Option<Arc<Message>> {
+        self.messages.get(&id)?.upgrade()
+    }
+
+    fn insert(&mut self, message: &Arc<Message>) {
+        self.messages.insert(message.id, Arc::downgrade(message));
+        if self.messages.len() > self.tidy_at.max(TIDY_LEAST) {
+            self.messages.retain(|_, message| message.strong_count() > 0);
+            self.tidy_at = self.messages.len() * 2;
+        }
+    }
+}
+
 /// Reads what was asked for. What is damaged is left out and counted.
 ///
 /// # Errors
@@ -18,10 +43,11 @@ use crate::engine::{EngineError, EngineRead, Keyspace};
 pub fn load(
     read: &impl EngineRead,
     load: &StoreLoad,
+    known: &mut Known,
     damage: &mut Damage,
 ) -> Result<StoreReply, EngineError> {
     match load {
-        StoreLoad::Session(session) => load_session(read, *session, damage),
+        StoreLoad::Session(session) => load_session(read, *session, known, damage),
         StoreLoad::Retained { token, topics } => {
             let mut messages = Vec::with_capacity(topics.len());
             for topic in topics {
@@ -40,6 +66,7 @@ pub fn load(
 fn load_session(
     read: &impl EngineRead,
     session: StoredSession,
+    known: &mut Known,
     damage: &mut Damage,
 ) -> Result<StoreReply, EngineError> {
     let prefix = keys::session(session);
@@ -68,9 +95,15 @@ fn load_session(
             values::EntryMessage::Own(message) => Some(message),
             values::EntryMessage::Shared(id) => {
                 let message = match shared.get(&id) {
-                    Some(known) => known.clone(),
+                    Some(message) => message.clone(),
                     None => {
-                        let message = load_shared(read, id, damage)?;
+                        let message = match known.get(id) {
+                            Some(message) => Some(message),
+                            None => load_shared(read, id, damage)?,
+                        };
+                        if let Some(message) = &message {
+                            known.insert(message);
+                        }
                         shared.insert(id, message.clone());
                         message
                     }

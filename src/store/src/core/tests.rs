@@ -155,7 +155,12 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
     }
     for row in rows {
         let mut damage = Damage::default();
-        let reply = load(&core.snapshot(), &StoreLoad::Session(row.session), &mut damage);
+        let reply = load(
+            &core.snapshot(),
+            &StoreLoad::Session(row.session),
+            &mut Known::default(),
+            &mut damage,
+        );
         let Ok(StoreReply::Session { entries, received, .. }) = reply else { panic!("{reply:?}") };
         assert_eq!(damage, Damage::default());
         assert_eq!(row.has_messages, !entries.is_empty() || !received.is_empty());
@@ -597,7 +602,8 @@ fn damaged_values_are_left_out_and_counted() {
     let key = keys::entry(SESSION, own(1));
     assert!(core.engine_mut().flip(Keyspace::Entries, &key, 20));
     let mut damage = Damage::default();
-    let reply = load(&core.snapshot(), &StoreLoad::Session(SESSION), &mut damage);
+    let reply =
+        load(&core.snapshot(), &StoreLoad::Session(SESSION), &mut Known::default(), &mut damage);
     let Ok(StoreReply::Session { entries, .. }) = reply else { panic!("{reply:?}") };
     assert_eq!(entries.len(), 1);
     assert_eq!(damage.values, 1);

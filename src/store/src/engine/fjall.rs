@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,35 @@ const OPEN_FILES_MAX: usize = 128;
 
 /// The folder of the database in that of the store.
 const DATA: &str = "data";
+/// A file beside it that says that the database was once complete: what is missing since then was not removed by us.
+const COMPLETE: &str = "complete";
+
+/// Device and inode of a folder.
+fn place(folder: &Path) -> Result<(u64, u64), EngineError> {
+    let metadata = std::fs::metadata(folder)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether the files are there without which the engine would begin anew and say nothing.
+fn is_complete(data: &Path) -> Result<(), EngineError> {
+    let missing =
+        |what: PathBuf| Err(EngineError::Damaged(format!("{} is missing", what.display())));
+    if !data.join("version").exists() {
+        return missing(data.join("version"));
+    }
+    let is_journal = |path: &Path| path.extension().is_some_and(|extension| extension == "jnl");
+    let mut files = std::fs::read_dir(data)?;
+    if !files.any(|file| file.is_ok_and(|file| is_journal(&file.path()))) {
+        return missing(data.join("*.jnl"));
+    }
+    for keyspace in std::fs::read_dir(data.join("keyspaces"))? {
+        let current = keyspace?.path().join("current");
+        if !current.exists() {
+            return missing(current);
+        }
+    }
+    Ok(())
+}
 
 /// An open database of fjall.
 pub struct FjallEngine {
@@ -38,6 +68,8 @@ pub struct FjallEngine {
     /// `None` after a reopening that failed.
     open: Option<Open>,
     cut: Cut,
+    /// Device and inode of the folder.
+    place: (u64, u64),
     /// A sync failed, or a thread of the engine did, which may have been at one.
     has_failed_sync: bool,
 }
@@ -54,7 +86,8 @@ impl FjallEngine {
     /// [`EngineError`]: it cannot be opened.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
         let (open, cut) = Open::new(folder)?;
-        Ok(Self { folder: folder.to_owned(), open: Some(open), cut, has_failed_sync: false })
+        let place = place(folder)?;
+        Ok(Self { folder: folder.to_owned(), open: Some(open), cut, place, has_failed_sync: false })
     }
 
     /// Opens the database of a store in its folder.
@@ -65,7 +98,15 @@ impl FjallEngine {
         let is_in = |error: EngineError| StoreError::of_folder(folder, error);
         std::fs::create_dir_all(folder).map_err(|error| is_in(error.into()))?;
         backup::take_over(folder, DATA)?;
-        Self::open(&folder.join(DATA)).map_err(is_in)
+        let data = folder.join(DATA);
+        if folder.join(COMPLETE).exists() {
+            is_complete(&data).map_err(is_in)?;
+        }
+        let engine = Self::open(&data).map_err(is_in)?;
+        File::create(folder.join(COMPLETE))
+            .and_then(|mark| mark.sync_all())
+            .map_err(|error| is_in(error.into()))?;
+        Ok(engine)
     }
 
     /// Writes what is in memory to tables.
@@ -217,6 +258,8 @@ impl Engine for FjallEngine {
     fn reopen(&mut self) -> Result<(), EngineError> {
         // The files must be let go before they can be opened again.
         self.open = None;
+        // An empty database in its place would say that nothing was ever kept.
+        self.check()?;
         let (open, _) = Open::new(&self.folder)?;
         if self.has_failed_sync {
             // The kernel may hold the journal's pages for written although they are not; the next sync would not write
@@ -226,6 +269,16 @@ impl Engine for FjallEngine {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        match place(&self.folder) {
+            Ok(found) if found == self.place => Ok(()),
+            _ => Err(EngineError::Damaged(format!(
+                "{} was removed or exchanged while the broker ran; put it back, or take a backup now and restore it",
+                self.folder.display()
+            ))),
+        }
     }
 
     fn compaction(&self, keyspace: Keyspace) -> Compaction {

@@ -9,7 +9,7 @@ use shard::storage::{StoreLoad, StoreReply};
 use super::ShardOutlet;
 use super::outlet::send;
 use super::shared::Shared;
-use crate::core::{Damage, load};
+use crate::core::{Damage, Known, load};
 use crate::engine::EngineRead;
 
 /// Something to read, as it was when its batch was applied.
@@ -24,9 +24,10 @@ pub(super) fn run<S: EngineRead>(
     outlets: &[ShardOutlet],
     shared: &Arc<Shared>,
 ) {
+    let mut known = Known::default();
     for Job { snapshot, shard, load: what } in jobs {
         let mut damage = Damage::default();
-        let reply = load(&*snapshot, &what, &mut damage).unwrap_or_else(|error| {
+        let reply = load(&*snapshot, &what, &mut known, &mut damage).unwrap_or_else(|error| {
             damage.values += 1;
             log::error!("the store cannot read what shard {shard} asked for: {error}");
             nothing(&what)

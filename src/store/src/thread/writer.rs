@@ -44,6 +44,8 @@ pub(super) struct Writer<E: Engine> {
     unsynced_since: Option<Instant>,
     /// When to try again; `None` while all is well.
     retry_at: Option<Instant>,
+    /// When it was last looked at whether the files are where they were.
+    checked_at: Instant,
     sizes_at: Instant,
     last_round: Instant,
     /// Keys removed since the last compaction, by keyspace.
@@ -94,6 +96,7 @@ impl<E: Engine + 'static> Writer<E> {
             unsynced_since: None,
             retry_at: None,
             sizes_at: Instant::now(),
+            checked_at: Instant::now(),
             last_round: Instant::now(),
             removed: [0; Keyspace::COUNT],
             compacting: None,
@@ -191,6 +194,10 @@ impl<E: Engine + 'static> Writer<E> {
             if let Some(outcome) = outcome {
                 self.done(outcome);
             }
+        }
+        if now.duration_since(self.checked_at) >= SIZES {
+            self.checked_at = now;
+            self.core.engine().check()?;
         }
         if self.is_due(now) {
             self.round()?;
