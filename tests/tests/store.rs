@@ -8,8 +8,8 @@ use ringmq_tests::broker::refused;
 use ringmq_tests::client::Event;
 use ringmq_tests::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, ack, disconnect_v5, find};
 use ringmq_tests::{
-    Broker, Client, Connect, Packet, Property, Publish, QUIET, Subscribe, V5, V311, Version,
-    Will, id, topic,
+    Broker, Client, Connect, Packet, Property, Publish, QUIET, Subscribe, V5, V311, Version, Will,
+    id, topic,
 };
 
 /// How a broker ends, and what its acknowledgements wait for.
@@ -489,4 +489,3 @@ fn back_of(broker: &Broker, connect: &Connect) -> Client {
     assert!(ack.session_present || connect.version == Version::V31);
     client
 }
-

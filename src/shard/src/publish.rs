@@ -106,8 +106,7 @@ impl Shard {
         }
         // Where a delayed or rewritten topic leads to is not looked into.
         let is_changed = topic.starts_with('$') || self.rewrites.apply(topic).is_some();
-        let is_kept =
-            publish.retain || is_changed || is_qos2 && self.clients.is_kept(session);
+        let is_kept = publish.retain || is_changed || is_qos2 && self.clients.is_kept(session);
         if !is_kept && !self.has_destinations(id, topic) {
             return false;
         }

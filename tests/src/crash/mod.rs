@@ -105,9 +105,10 @@ impl Run {
             (V311, None, true),
             (V5, Some(2), false),
         ];
-        let publishers = publishers.into_iter().enumerate().map(|(index, (version, qos, retain))| {
-            Publisher::new(index, version, qos, retain, seed ^ (index as u64) << 8)
-        });
+        let publishers =
+            publishers.into_iter().enumerate().map(|(index, (version, qos, retain))| {
+                Publisher::new(index, version, qos, retain, seed ^ (index as u64) << 8)
+            });
         let one = |name: &str, version, filter: &str, qos| {
             Subscriber::new(name, version, filter, qos, seed ^ (name.len() as u64) << 16)
         };
@@ -146,12 +147,12 @@ impl Run {
         let late = format!("late-{round}");
         self.online.push(Subscriber::new(&late, version, "c/#", 2, self.random.number()));
         let until = Duration::from_millis(self.random.number() % 2500);
-        self.load(broker, until)?;
+        self.load(broker, until, false)?;
         let shards = *self.random.pick(&SHARDS);
         let mut broker = start(folder, shards);
         while self.random.chance(35) {
             let until = Duration::from_millis(self.random.number() % 300);
-            self.load(broker, until)?;
+            self.load(broker, until, true)?;
             broker = start(folder, *self.random.pick(&SHARDS));
         }
         let settled = self.settle(&broker).and_then(|()| self.check_retained(&broker));
@@ -175,8 +176,13 @@ impl Run {
         Ok(())
     }
 
-    /// Publishers and subscribers work; the broker is killed.
-    fn load(&mut self, broker: Broker, until: Duration) -> Result<(), String> {
+    /// Publishers and subscribers work; the broker is killed, so long behind the first acknowledgement, or behind its start.
+    fn load(
+        &mut self,
+        broker: Broker,
+        until: Duration,
+        while_starting: bool,
+    ) -> Result<(), String> {
         let address = broker.address();
         let stop = AtomicBool::new(false);
         let ledger = &self.ledger;
@@ -186,14 +192,17 @@ impl Run {
             let stop = &stop;
             let mut running = Vec::new();
             for publisher in &mut self.publishers {
-                running.push(scope.spawn(move || {
-                    publisher.run(address, ledger, true, deadline).map(|_| ())
-                }));
+                running.push(
+                    scope.spawn(move || publisher.run(address, ledger, true, deadline).map(|_| ())),
+                );
             }
             for subscriber in &mut self.online {
                 running.push(scope.spawn(move || subscriber.run(address, ledger, stop)));
             }
             let stopping = StopAtEnd(stop);
+            if !while_starting {
+                wait_for_acknowledgement(ledger);
+            }
             thread::sleep(until);
             broker.kill();
             drop(stopping);
@@ -273,12 +282,24 @@ impl Run {
                     let _ = writeln!(problems, "{topic} has no retained message");
                 }
                 Some(&found) if found < number => {
-                    let _ = writeln!(problems, "{topic} has {found}, older than {number}, which was acknowledged");
+                    let _ = writeln!(
+                        problems,
+                        "{topic} has {found}, older than {number}, which was acknowledged"
+                    );
                 }
                 Some(_) => {}
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+/// A start reads the journal first: the load has begun when something is acknowledged.
+fn wait_for_acknowledgement(ledger: &Ledger) {
+    let before = ledger.acknowledgements();
+    let end = Instant::now() + ANSWER;
+    while ledger.acknowledgements() == before && Instant::now() < end {
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
