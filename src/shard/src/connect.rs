@@ -83,7 +83,12 @@ impl Shard {
 
     /// Whether the session a client asks for has to be read from the store first; then it is, and the connection waits.
     fn waits_for_session(&mut self, id: ConnectionId, connect: &Connect<'_>) -> bool {
-        self.end_if_expired(connect.client_id);
+        if let Some(session) = self.clients.sessions.find(connect.client_id)
+            && self.clients.connected(session).is_none()
+        {
+            // Its end, or its will, may be due and its timer not have fired: the broker may have been away (MQTT-3.1.2-8).
+            self.offline_timer(session);
+        }
         let session =
             self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let Some(session) = session else { return false };
@@ -213,7 +218,7 @@ impl Shard {
             Ok(mounted) => mounted,
             Err(reason) => return self.refuse_connect(id, Some(connect.version), reason),
         };
-        let (session, present) = self.open_session(client_id, connect);
+        let (session, present) = self.open_session(id, client_id, connect);
         let will = connect.will.as_ref().and_then(|will| {
             let topic = will_topic.as_deref().unwrap_or(will.topic);
             self.accept_will(id, client_id, connect, will, topic)
@@ -284,7 +289,12 @@ impl Shard {
 
     /// Finds the session the client asks for, or makes it; whether it was there (MQTT-3.2.2-1..3). The connection it
     /// may still have is taken over (MQTT-3.1.4-2).
-    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (SessionId, bool) {
+    fn open_session(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        connect: &Connect<'_>,
+    ) -> (SessionId, bool) {
         if let Some(session) = self.clients.sessions.find(client_id) {
             let slot = self.clients.sessions.slot(session.0).expect("it was found");
             let connection = slot.connection;
@@ -298,14 +308,18 @@ impl Shard {
                     return (session, true);
                 }
                 self.end_session(session, Counter::SessionDiscarded); // MQTT-3.1.2-4
+                if self.clients.is_always() {
+                    // It is not told so before it is true.
+                    self.clients.gate(id);
+                }
             }
         }
         let created = u32::try_from(self.clients.now.unix_ms / 1000).unwrap_or(u32::MAX);
         let session = Session::new(client_id, connect.clean_start, created);
-        let id = self.clients.sessions.insert(session);
+        let opened = self.clients.sessions.insert(session);
         self.clients.metrics.inc(Counter::SessionCreated);
         self.clients.gauge_sessions();
-        (id, false)
+        (opened, false)
     }
 
     fn take_over(&mut self, connection: u32, clean_start: bool) {

@@ -280,16 +280,6 @@ impl Shard {
         self.arm_offline_timer(id);
     }
 
-    /// Ends the session of a client that is back too late, if its timer has not: at the start of the broker clients come at once
-    /// (MQTT-3.1.2-23).
-    pub(crate) fn end_if_expired(&mut self, client_id: &str) {
-        let Some(id) = self.clients.sessions.find(client_id) else { return };
-        let now_ms = self.clients.now.mono_ms;
-        if self.clients.sessions.slot(id.0).is_some_and(|slot| slot.is_expired(now_ms)) {
-            self.end_session(id, Counter::SessionExpired);
-        }
-    }
-
     /// Publishes the will of a session, which thereby has none any more (MQTT-3.1.2-8, MQTT-3.1.2-10).
     pub(crate) fn publish_will(&mut self, id: SessionId) {
         let Some(session) = self.clients.sessions.session_mut(id.0) else { return };

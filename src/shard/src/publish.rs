@@ -146,10 +146,6 @@ impl Shard {
         qos: QoS,
         routed: &mut Routed,
     ) {
-        if self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full) {
-            self.pause(id, pause::STORE);
-            self.store_paused.push(id);
-        }
         if !self.clients.is_always() && routed.remote.is_empty() {
             return;
         }
