@@ -159,7 +159,10 @@ impl Run {
         if let Err(error) = settled {
             return Err(format!("{error}\n--- output of the broker ---\n{}---", broker.kill()));
         }
-        self.online.pop();
+        if let Some(late) = self.online.pop() {
+            // Its session would go on queueing.
+            broker.connect(&late.fresh_connect()).disconnect();
+        }
         if self.random.chance(50) {
             broker.stop_and_keep();
         } else {
