@@ -310,8 +310,8 @@ impl Node {
         }
         threads.drain(..).filter(ShardThread::is_finished).for_each(ShardThread::join);
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(store) = store.and_then(Arc::into_inner) {
-            store.close();
+        if let Some(store) = store {
+            close_store(store, deadline);
         }
         left
     }
@@ -440,6 +440,21 @@ impl Node {
             }
         }
         Ok(listeners)
+    }
+}
+
+/// Closes the store when nobody looks at it any more; a backup that still runs is waited for, but not beyond the deadline.
+fn close_store(mut store: Arc<NodeStore>, deadline: Instant) {
+    loop {
+        match Arc::try_unwrap(store) {
+            Ok(store) => return store.close(),
+            Err(_) if Instant::now() >= deadline => {
+                log::warn!("the store is still being read: it is left as it is on disk");
+                return;
+            }
+            Err(held) => store = held,
+        }
+        thread::sleep(JOIN_POLL);
     }
 }
 

@@ -29,8 +29,8 @@ const REPLIES_MAX: usize = 64;
 /// How often changes are handed over with `store.sync = never`.
 const NEVER_MS: u64 = 1000;
 
-/// How long somebody who waits for the store's end looks at it at a time.
-const WATCH: Duration = Duration::from_secs(3600);
+/// How often it is looked at whether the store is read. In between nobody holds it, so that it can be closed.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// The store while the shards are being started.
 pub(crate) struct StoreStart {
@@ -109,7 +109,7 @@ impl NodeStore {
         thread::Builder::new().name("ringmq-store".to_owned()).spawn(move || {
             loop {
                 let Some(store) = watched.upgrade() else { return };
-                match store.0.wait_for(StoreStage::Ready, WATCH) {
+                match store.0.wait_for(StoreStage::Ready, Duration::ZERO) {
                     Ok(StoreStage::Ready) | Err(StoreError::Closed) => return,
                     Ok(_) => {}
                     Err(error) => {
@@ -117,6 +117,8 @@ impl NodeStore {
                         std::process::exit(1);
                     }
                 }
+                drop(store);
+                thread::sleep(WATCH);
             }
         })?;
         Ok(())

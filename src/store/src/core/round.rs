@@ -370,10 +370,14 @@ impl<'e, E: EngineRead> Round<'e, E> {
             }
             let key = keys::message(id);
             let before = match self.engine.get(Keyspace::Counts, &key)? {
-                Some(value) => values::read_number(&key, &value).unwrap_or_else(|_| {
-                    self.damage.values += 1;
-                    0
-                }),
+                Some(value) => match values::read_number(&key, &value) {
+                    Ok(count) => count,
+                    Err(_) => {
+                        // Others may use the message: it stays, and so does what cannot be read.
+                        self.damage.values += 1;
+                        continue;
+                    }
+                },
                 None => 0,
             };
             let after = before.checked_add_signed(used.change).unwrap_or_else(|| {
