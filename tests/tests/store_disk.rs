@@ -158,6 +158,7 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     for number in acknowledged {
         assert_eq!(client.message().text(), numbered(number));
     }
+    client.expect_message(&name, "at once");
     client.expect_message(&name, "later");
     client.expect_message(&name, "taken");
     client.expect_nothing();

@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A message as it was sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    pub publisher: usize,
     pub topic: String,
     pub qos: u8,
 }
@@ -48,6 +47,11 @@ impl Ledger {
             books.retained.insert(message.topic, number);
         }
         books.acknowledged.push(number);
+    }
+
+    /// How many messages were acknowledged.
+    pub fn acknowledgements(&self) -> usize {
+        self.books().acknowledged.len()
     }
 
     /// A message by its number.

@@ -147,19 +147,22 @@ impl Run {
         let late = format!("late-{round}");
         self.online.push(Subscriber::new(&late, version, "c/#", 2, self.random.number()));
         let until = Duration::from_millis(self.random.number() % 2500);
-        self.load(broker, until)?;
+        self.load(broker, until, false)?;
         let shards = *self.random.pick(&SHARDS);
         let mut broker = start(folder, shards);
         while self.random.chance(35) {
             let until = Duration::from_millis(self.random.number() % 300);
-            self.load(broker, until)?;
+            self.load(broker, until, true)?;
             broker = start(folder, *self.random.pick(&SHARDS));
         }
         let settled = self.settle(&broker).and_then(|()| self.check_retained(&broker));
         if let Err(error) = settled {
             return Err(format!("{error}\n--- output of the broker ---\n{}---", broker.kill()));
         }
-        self.online.pop();
+        if let Some(late) = self.online.pop() {
+            // Its session would go on queueing.
+            broker.connect(&late.fresh_connect()).disconnect();
+        }
         if self.random.chance(50) {
             broker.stop_and_keep();
         } else {
@@ -176,8 +179,13 @@ impl Run {
         Ok(())
     }
 
-    /// Publishers and subscribers work; the broker is killed.
-    fn load(&mut self, broker: Broker, until: Duration) -> Result<(), String> {
+    /// Publishers and subscribers work; the broker is killed, so long behind the first acknowledgement, or behind its start.
+    fn load(
+        &mut self,
+        broker: Broker,
+        until: Duration,
+        while_starting: bool,
+    ) -> Result<(), String> {
         let address = broker.address();
         let stop = AtomicBool::new(false);
         let ledger = &self.ledger;
@@ -195,6 +203,9 @@ impl Run {
                 running.push(scope.spawn(move || subscriber.run(address, ledger, stop)));
             }
             let stopping = StopAtEnd(stop);
+            if !while_starting {
+                wait_for_acknowledgement(ledger);
+            }
             thread::sleep(until);
             broker.kill();
             drop(stopping);
@@ -283,6 +294,15 @@ impl Run {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+/// A start reads the journal first: the load has begun when something is acknowledged.
+fn wait_for_acknowledgement(ledger: &Ledger) {
+    let before = ledger.acknowledgements();
+    let end = Instant::now() + ANSWER;
+    while ledger.acknowledgements() == before && Instant::now() < end {
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

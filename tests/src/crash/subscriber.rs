@@ -56,6 +56,11 @@ impl Subscriber {
         }
     }
 
+    /// A CONNECT that ends its session.
+    pub fn fresh_connect(&self) -> Connect {
+        Connect::new(self.connect.version, &self.connect.client_id)
+    }
+
     /// As reports name it.
     pub fn name(&self) -> String {
         let (id, version) = (&self.connect.client_id, self.connect.version);
