@@ -10,7 +10,7 @@ use shard::storage::{
     StoredPlace, StoredSession, StoredState, StoredSubscription,
 };
 
-use super::{Boot, Core, Damage, load};
+use super::{Boot, Core, Damage, Known, load};
 use crate::StoreError;
 use crate::codec::{keys, values};
 use crate::engine::{Engine, EngineRead, Keyspace, SimulatedEngine};
