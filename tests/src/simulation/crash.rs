@@ -60,12 +60,15 @@ impl World {
             self.metrics.push(metrics);
         }
         self.starts += 1;
+        let slow = self.disk.is_some() && self.random.chance(50);
+        self.slow = slow.then(|| self.random.below(shards));
     }
 
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
+        let is_due = std::mem::take(&mut self.is_crash_due);
         match self.random.below(1000) {
-            n if n < self.crashes_permille && self.may_crash => self.crash(),
+            n if (n < self.crashes_permille || is_due) && self.may_crash => self.crash(),
             990..992 => self.stop_in_order(),
             _ => Ok(()),
         }

@@ -72,9 +72,14 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
+    /// A shard that gets little of its core.
+    slow: Option<usize>,
+    is_crash_due: bool,
     may_crash: bool,
     /// How often it does.
     crashes_permille: usize,
+    /// How often it does when a client gets a PUBREL, in percent.
+    crashes_at_release: u64,
     /// The highest `QoS` of messages and subscriptions.
     most_qos: u8,
     crashes: usize,
@@ -171,6 +176,7 @@ impl World {
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
         let crashes_permille = *random.pick(&[1, 2, 4]);
+        let crashes_at_release = *random.pick(&[0, 2, 20]);
         let mut clients = Vec::new();
         for index in 0..9 {
             // With MQTT 5 only a fresh session can be one that lasts.
@@ -197,8 +203,11 @@ impl World {
             mode,
             disk: None,
             starts: 0,
+            slow: None,
+            is_crash_due: false,
             may_crash,
             crashes_permille,
+            crashes_at_release,
             most_qos,
             crashes: 0,
             interval_ends_ms: 0,
@@ -232,7 +241,9 @@ impl World {
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
-            self.tick(shard);
+            if self.slow != Some(shard) || self.random.chance(4) {
+                self.tick(shard);
+            }
             Ok(())
         } else {
             let client = self.random.below(self.clients.len());
@@ -425,6 +436,8 @@ impl World {
             Event::Received { name, topic, qos, retain } => {
                 return self.message_received(index, name, topic, qos, retain);
             }
+            // Now the store has its end, and its publisher's shard may have its beginning: a good moment for a crash.
+            Event::Released => self.is_crash_due |= self.random.chance(self.crashes_at_release),
             Event::Subscribed => {
                 self.subscribed_ms.entry(index).or_insert(self.now_ms);
             }
@@ -499,6 +512,7 @@ impl World {
 
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
+        self.slow = None;
         let mut quiet = 0;
         for _ in 0..200_000 {
             self.step(false)?;
