@@ -110,6 +110,8 @@ impl World {
             return Ok(());
         }
         super::trace(|| format!("stop at {} ms", self.now_ms));
+        // Who stops has all the time it needs.
+        self.slow = None;
         for station in &mut self.stations {
             let reason = ReasonCode::ServerShuttingDown;
             let request = Request::Shutdown { reason, grace_ms: GRACE_MS };
