@@ -72,8 +72,10 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
-    /// A shard that gets little of its core.
+    /// A shard that does not get its core at times.
     slow: Option<usize>,
+    /// For so many ticks of any shard.
+    stall_steps: usize,
     is_crash_due: bool,
     may_crash: bool,
     /// How often it does.
@@ -176,7 +178,7 @@ impl World {
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
         let crashes_permille = *random.pick(&[1, 2, 4]);
-        let crashes_at_release = *random.pick(&[0, 2, 20]);
+        let crashes_at_release = *random.pick(&[0, 5, 30]);
         let mut clients = Vec::new();
         for index in 0..9 {
             // With MQTT 5 only a fresh session can be one that lasts.
@@ -204,6 +206,7 @@ impl World {
             disk: None,
             starts: 0,
             slow: None,
+            stall_steps: 0,
             is_crash_due: false,
             may_crash,
             crashes_permille,
@@ -241,7 +244,11 @@ impl World {
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
-            if self.slow != Some(shard) || self.random.chance(4) {
+            self.stall_steps = match self.stall_steps {
+                0 if self.random.chance(1) => 100 + self.random.below(300),
+                steps => steps.saturating_sub(1),
+            };
+            if self.slow != Some(shard) || self.stall_steps == 0 {
                 self.tick(shard);
             }
             Ok(())
