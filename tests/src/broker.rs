@@ -29,6 +29,7 @@ pub struct Broker {
 struct Process {
     child: Child,
     folder: PathBuf,
+    arguments: Vec<String>,
 }
 
 /// The root folder of the checkout.
@@ -85,6 +86,19 @@ pub fn load_tool() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not in time.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + START_WAIT;
+    while !so() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// True when the binary under test was built with optimisation, by the folder it is in.
@@ -152,11 +166,35 @@ impl Broker {
     /// When it does not accept a connection in time.
     #[must_use]
     pub fn start_in(folder: &Path, arguments: &[&str]) -> Broker {
-        let port = free_port();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let child = Broker::spawn(folder, address, arguments);
+        let (folder, arguments) =
+            (folder.to_path_buf(), arguments.iter().map(ToString::to_string).collect());
+        let mut broker = Broker { address, process: Some(Process { child, folder, arguments }) };
+        broker.wait_ready();
+        broker
+    }
+
+    /// Kills it as kill -9 does, and starts it again with the same arguments, port and data folder.
+    ///
+    /// # Panics
+    /// When it had panicked, or does not accept a connection in time.
+    pub fn kill_and_restart(&mut self) {
+        let output = self.output();
+        assert!(!output.contains("panicked"), "the broker panicked:\n{output}");
+        let process = self.process.as_mut().expect("a broker the tests started");
+        process.child.kill().expect("it runs");
+        process.child.wait().expect("the child can be waited for");
+        let arguments: Vec<&str> = process.arguments.iter().map(String::as_str).collect();
+        process.child = Broker::spawn(&process.folder, self.address, &arguments);
+        self.wait_ready();
+    }
+
+    fn spawn(folder: &Path, address: SocketAddr, arguments: &[&str]) -> Child {
         let log = File::create(folder.join("output.log")).expect("a log file");
         let mut command = Command::new(binary());
         command.arg("console").arg("--data").arg(folder);
-        command.args(["--set", &format!("listener.tcp.external=127.0.0.1:{port}")]);
+        command.args(["--set", &format!("listener.tcp.external={address}")]);
         command.args(["--set", "listener.tcp.internal=off"]);
         if !arguments.contains(&"--shards") {
             let shards = env::var("RINGMQ_TEST_SHARDS").unwrap_or_else(|_| "2".into());
@@ -173,12 +211,7 @@ impl Broker {
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle of the log"));
         command.stderr(log);
-        let child = command.spawn().expect("the broker's binary runs");
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut broker =
-            Broker { address, process: Some(Process { child, folder: folder.to_path_buf() }) };
-        broker.wait_ready();
-        broker
+        command.spawn().expect("the broker's binary runs")
     }
 
     fn wait_ready(&mut self) {

@@ -95,12 +95,18 @@ impl Authority {
     }
 
     /// The certificate and the key of a server at `localhost` and 127.0.0.1.
-    ///
-    /// # Panics
-    /// When no key can be made.
     #[must_use]
     pub fn server(&self) -> (String, String) {
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        self.server_for(&["localhost", "127.0.0.1"])
+    }
+
+    /// The certificate and the key of a server with these names.
+    ///
+    /// # Panics
+    /// When they are no names.
+    #[must_use]
+    pub fn server_for(&self, names: &[&str]) -> (String, String) {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(&params)

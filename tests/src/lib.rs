@@ -28,7 +28,7 @@ pub mod tls;
 pub mod websocket;
 
 pub use Version::{V5, V31, V311};
-pub use broker::{Broker, shared};
+pub use broker::{Broker, shared, wait_until};
 pub use client::{Client, QUIET, WAIT, id, topic};
 pub use packet::{
     Ack, ConnAck, Connect, Disconnect, Packet, Property, Publish, SubAck, Subscribe, Version, Will,

@@ -11,7 +11,10 @@ use metrics::ShardMetrics;
 use ring::{Mesh, ShardId, default_capacity};
 use ringmq_tests::packet::{Connect, Publish, Subscribe, Version};
 use session::acl::{Acl, AclDecision};
-use shard::{ConnectionId, Effect, ListenerClients, ListenerId, Now, Outgoing, Shard, ShardSetup};
+use shard::{
+    ConnectionId, DelayedPlaces, Effect, ListenerClients, ListenerId, Now, Outgoing, OverloadBoard,
+    Shard, ShardSetup,
+};
 
 /// Counts the allocations of the thread that runs a test.
 struct Counting;
@@ -58,18 +61,22 @@ impl Desk {
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
         let acl = Arc::new(Acl::builtin(AclDecision::Allow));
         let now = Now { mono_ms: 1000, unix_ms: 1_700_000_000_000 };
+        let delayed = Arc::new(DelayedPlaces::new(settings.delayed.max_messages));
         let capacity = default_capacity(count);
+        let overload = Arc::new(OverloadBoard::new(count));
         let mesh = Mesh::build(count, capacity.data, capacity.control);
         let shards = mesh.into_iter().enumerate().map(|(n, mesh)| {
             Shard::new(ShardSetup {
                 id: ShardId::new(n),
                 settings: settings.clone(),
+                store: None,
                 mesh,
                 metrics: Arc::new(ShardMetrics::default()),
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
-                store: None,
+                delayed: delayed.clone(),
+                overload: overload.clone(),
                 replies: crossbeam_channel::bounded(64).0,
                 seed: 7,
                 now,

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use ringmq_tests::broker::binary;
+use ringmq_tests::certificates::Site;
 use ringmq_tests::{Broker, V5, id};
 use serde_json::Value;
 
@@ -143,4 +144,31 @@ fn a_running_broker_holds_its_own_address() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let expected = format!("stop  listener external: {address} is in use by another process: ");
     assert!(stdout(&output).contains(&expected), "{output:?}");
+}
+
+/// The files of listeners with TLS are opened: what is wrong with them stops the broker, and is told with what to do.
+#[test]
+fn certificates_and_keys_are_looked_at() {
+    let site = Site::new();
+    let listeners = [site.listener("ssl", "good"), site.listener("wss", "bad")].concat();
+    let (certificate, key) = site.authority.server();
+    let other = site.folder.write("other.pem", certificate);
+    let wrong = format!("listener.wss.bad.certfile={other}");
+    let set: Vec<&str> =
+        listeners.iter().chain([&wrong]).flat_map(|setting| ["--set", setting.as_str()]).collect();
+    let output = doctor(&[&["--connections", "10"], &set[..]].concat());
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).expect(&text).to_owned();
+    let good = line("ssl.good");
+    assert!(
+        good.starts_with("ok    ") && good.contains("certificates and keys are right"),
+        "{good}"
+    );
+    let bad = line("the private key does not belong to the first certificate");
+    assert!(bad.starts_with("stop  ") && bad.contains("listener.wss.bad"), "{bad}");
+    assert!(bad.contains("give the key that was made with it"), "{bad}");
+    let _ = site.folder.write("server.key", key);
+    let _ = site.folder.write("server.pem", std::fs::read(&other).unwrap());
+    assert_eq!(doctor(&[&["--connections", "10"], &set[..]].concat()).status.code(), Some(0));
 }

@@ -51,7 +51,7 @@ fn a_bad_setting_of_a_listener_is_one_line() {
         ),
         (
             "\nlistener.ssl.a = 8883\nlistener.ssl.a.keyfile = k.pem\n",
-            "ringmq: FILE:2: listener.ssl.a = 0.0.0.0:8883: a listener with TLS needs a certfile: give listener.ssl.a.certfile\n",
+            "ringmq: FILE:2: listener.ssl.a = 0.0.0.0:8883: a listener with TLS needs a certfile: give listener.ssl.a.certfile, or psk_file for pre-shared keys\n",
         ),
         (
             "listener.ws.a = 99999\n",

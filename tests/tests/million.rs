@@ -63,12 +63,13 @@ fn a_broker_that_refuses_some_makes_the_run_fail() {
 
 #[test]
 fn a_broker_that_dies_makes_the_run_fail() {
-    let broker = Broker::start(&[]);
+    let mut broker = Broker::start(&[]);
     let json = broker.folder().join("million.json").display().to_string();
     let run = million(&broker, &json, &["-n", "1000", "--pings", "100"]);
     thread::sleep(Duration::from_secs(3));
     broker.terminate();
     let output = run.wait_with_output().unwrap();
+    assert!(broker.wait_end(Duration::from_secs(10)).success());
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let said = text(&output);
     assert!(said.contains("not all is well: ") && said.contains("closed by the broker"), "{said}");

@@ -383,6 +383,97 @@ fn seed_lsn_15_versions_and_resumption() {
     expect_ended(&broker, "t", "tls_alpn", 1);
 }
 
+/// SEED-LSN-15: `sni.N`: each client is shown the certificate of the name it asks for, an exact name before a wildcard, and the
+/// listener's own if none fits; on wss too.
+#[test]
+fn seed_lsn_15_certificates_by_name() {
+    let site = Site::new();
+    let mut settings = Vec::new();
+    for (kind, listener) in [("ssl", "t"), ("wss", "w")] {
+        settings.extend(site.listener(kind, listener));
+        for (number, hosts, names) in [
+            (1, Some("*.example.com"), &["*.example.com"][..]),
+            (2, None, &["a.example.com", "other.net"]),
+            (10, Some("third.org,*.third.org"), &["third.org", "*.third.org"]),
+        ] {
+            let (certificate, key) = site.authority.server_for(names);
+            let key_of = |part| format!("listener.{kind}.{listener}.sni.{number}.{part}");
+            let certificate = site.folder.write(&format!("{number}.pem"), certificate);
+            let key = site.folder.write(&format!("{number}.key"), key);
+            settings.push(format!("{}={certificate}", key_of("certfile")));
+            settings.push(format!("{}={key}", key_of("keyfile")));
+            settings.extend(hosts.map(|hosts| format!("{}={hosts}", key_of("host"))));
+        }
+    }
+    let broker = start(&["--shards", "2"], &[settings]);
+    for listener in ["t", "w"] {
+        let to = address(&broker, listener);
+        for version in ["-tls1_3", "-tls1_2"] {
+            for (asked, shown) in [
+                ("a.example.com", "a.example.com"),
+                ("A.Example.Com", "a.example.com"),
+                ("other.net", "a.example.com"),
+                ("b.example.com", "*.example.com"),
+                ("third.org", "third.org"),
+                ("x.third.org", "third.org"),
+                ("x.y.third.org", "localhost"),
+                ("example.com", "localhost"),
+                ("localhost", "localhost"),
+            ] {
+                let output = s_client(to, &site, &[version, "-servername", asked]);
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                let certificate = text.split("-----BEGIN CERTIFICATE-----").nth(1).expect(&text);
+                let pem = format!("-----BEGIN CERTIFICATE-----{certificate}");
+                let file = site.folder.write("shown.pem", &pem);
+                let mut command = Command::new("openssl");
+                command.args(["x509", "-noout", "-ext", "subjectAltName", "-in", &file]);
+                let names = String::from_utf8_lossy(&run(&mut command).stdout).into_owned();
+                assert!(names.contains(&format!("DNS:{shown}")), "{asked}: {names}");
+            }
+        }
+        // Who asks for no name.
+        let output = s_client(to, &site, &["-noservername"]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Verify return code: 0 (ok)"));
+    }
+    let shown = broker.cli(&["config", "show"]);
+    assert!(shown.contains("listener.ssl.t.sni.10.host = third.org,*.third.org"), "{shown}");
+}
+
+/// A certificate that is renewed is shown after a reload; a bad one changes nothing, and the broker says so (SEED-LSN-15).
+#[test]
+fn certificates_are_reloaded() {
+    let site = Site::new();
+    let broker = start(&[], &[site.listener("ssl", "t")]);
+    let to = address(&broker, "t");
+    let shown = || {
+        let output = s_client(to, &site, &["-showcerts"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
+        text.split("-----").nth(2).expect("a certificate").to_owned()
+    };
+    let first = shown();
+    let (certificate, key) = site.authority.server();
+    let _ = site.folder.write("server.pem", certificate);
+    // The certificate without its key: neither by the command nor by SIGHUP.
+    let output = broker.command(&["listeners", "reload"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("the private key does not belong to the first certificate"), "{said}");
+    assert!(said.contains("every listener keeps the certificate it has"), "{said}");
+    let pid = broker.pid().to_string();
+    run(Command::new("kill").args(["-HUP", &pid]));
+    let end = std::time::Instant::now() + WAIT;
+    while !broker.output().contains("every listener keeps the certificate it has") {
+        assert!(std::time::Instant::now() < end, "{}", broker.output());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(shown(), first);
+    let _ = site.folder.write("server.key", key);
+    let _ = broker.cli(&["listeners", "reload"]);
+    assert_ne!(shown(), first);
+}
+
 /// What the broker says to these settings at start, and to `console --check`: it must be one and the same line and exit code 1.
 #[track_caller]
 fn refusal(settings: &[String]) -> String {
@@ -433,4 +524,21 @@ fn bad_files_are_one_line() {
         let said = with(option, &value);
         assert!(said.contains("listener.ssl.t") && said.contains(what), "{said}");
     }
+}
+
+/// SEED-LSN-16: the whole certificate, in base64, as the user name.
+#[test]
+fn seed_lsn_16_the_whole_certificate() {
+    let site = Site::new();
+    let mut settings = site.verifying("ssl", "t");
+    settings.push("listener.ssl.t.peer_cert_as_username=crt".to_owned());
+    let broker = start(&[], &[settings]);
+    let (client_id, pair) = (id(), site.authority.client("meter 7", 7));
+    let mut command =
+        with_certificate("mosquitto_sub", address(&broker, "t"), &site, "good", &pair);
+    let subscriber = Subscriber::start(command.args(["-t", "t", "-i", &client_id, "-W", "20"]));
+    let shown = broker.cli(&["clients", "show", &client_id]);
+    let lines = pair.0.lines().filter(|line| !line.starts_with("-----"));
+    assert!(shown.contains(&lines.collect::<String>()), "{shown}");
+    drop(subscriber);
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringmq_tests::packet::{disconnect_v5, find};
-use ringmq_tests::{Broker, Client, Connect, Property, V5, V311, id, shared, topic};
+use ringmq_tests::{Broker, Client, Connect, Property, V5, V311, id, shared, topic, wait_until};
 
 fn connect(expiry_s: u32) -> Connect {
     Connect::new(V5, &id()).clean(false).property(Property::SessionExpiry(expiry_s))
@@ -179,11 +179,12 @@ fn seed_sess_10_watermarks_raise_and_clear_the_alarm() {
     assert_eq!(alarms(), Some(1));
     publish(2);
     assert_eq!(alarms(), Some(1));
-    assert!(broker.output().contains("queue_high_watermark raised: the queue of client"));
+    let raised = "alarm queue_high_watermark raised: 1 session has more than 60% of 10 messages";
+    wait_until("the alarm is said", || broker.output().contains(raised));
     let mut client = broker.connect(&connect);
     assert_eq!(client.payloads(9), ["x"; 9]);
     assert_eq!(alarms(), Some(0));
-    assert!(broker.output().contains("queue_high_watermark cleared"));
+    wait_until("its end is said", || broker.output().contains("queue_high_watermark cleared"));
 }
 
 /// SEED-SESS-11: QoS 0 is queued only when `store_qos0` says so.

@@ -1,10 +1,13 @@
 //! WebSocket, end to end, by frames made here (SEED-LSN-04, SEED-LSN-05, SEED-LSN-13; RFC 6455).
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use ringmq_tests::broker::{root, target};
 use ringmq_tests::certificates::Site;
+use ringmq_tests::commands::run;
 use ringmq_tests::listening::{address, expect_ended, start};
 use ringmq_tests::packet::{DISCONNECT, PINGREQ};
 use ringmq_tests::websocket::{
@@ -12,7 +15,7 @@ use ringmq_tests::websocket::{
     tcp,
 };
 use ringmq_tests::{
-    Broker, Connect, Packet, Publish, Subscribe, V5, V31, V311, Version, Will, id, tls, topic,
+    Broker, Connect, Packet, Publish, Subscribe, V5, V31, V311, Version, WAIT, Will, id, tls, topic,
 };
 
 const LAST: u8 = 0x80;
@@ -284,4 +287,72 @@ fn seed_lsn_13_forwarded_address() {
     assert!(shown.contains("127.0.0.1") && !shown.contains("203.0.113.7"), "{shown}");
     let _ = answer(believed, &head("198.51.100.9"));
     expect_ended(&broker, "f", "access_denied", 1);
+}
+
+/// The cases of Autobahn's test suite, driven by wsproto for Python over a real socket: tests/clients/websocket_cases.py.
+#[test]
+fn seed_lsn_04_the_cases_of_autobahn() {
+    let broker = Broker::start(&["--shards", "2", WS, "mqtt.max_packet_size=17MB"]);
+    let to = address(&broker, "w");
+    let python = target().join("test-venv/bin/python");
+    assert!(python.is_file(), "{} is missing: run scripts/install-test-deps", python.display());
+    let script = root().join("tests/clients/websocket_cases.py");
+    let output = run(Command::new(python).arg(script).args(["127.0.0.1", &to.port().to_string()]));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let cases = said.split(' ').next().and_then(|count| count.parse::<u32>().ok());
+    assert!(said.trim_end().ends_with(" cases, 0 failed") && cases >= Some(190), "{said}");
+    let mut client = broker.client(V5);
+    client.expect_alive();
+}
+
+/// Why MQTT ends a connection is the code of WebSocket's Close (RFC 6455, 7.4.1).
+#[test]
+fn ends_of_mqtt_have_close_codes() {
+    let mut broker = Broker::start(&[WS, "listener.ws.s=127.0.0.1:0", "mqtt.max_packet_size=4KB"]);
+    let to = address(&broker, "w");
+    for version in [V311, V5] {
+        let closed = |bytes: &[u8]| {
+            let mut socket = open(to, version);
+            socket.send(bytes);
+            close_code(&mut socket)
+        };
+        assert_eq!(closed(&DISCONNECT), Some(1000), "all is done");
+        assert_eq!(closed(&[0, 0]), Some(1002), "a packet of type 0");
+        assert_eq!(closed(&Connect::new(version, &id()).encode()), Some(1002), "a second CONNECT");
+        let large = Publish::new("t", "x".repeat(5000)).encode(version);
+        assert_eq!(closed(&large), Some(1009), "a packet above mqtt.max_packet_size");
+        let mut socket = WebSocket::open(Box::new(tcp(to)), version);
+        socket.send(&PINGREQ);
+        assert_eq!(close_code(&mut socket), Some(1002), "no CONNECT");
+        // Taken over, kicked, its listener stopped.
+        let client_id = id();
+        let connect = Connect::new(version, &client_id);
+        let mut old = WebSocket::connect(Box::new(tcp(to)), &connect);
+        let mut new = WebSocket::connect(Box::new(tcp(to)), &connect);
+        assert_eq!(close_code(&mut old), Some(1000), "the same client id connected again");
+        let _ = broker.cli(&["clients", "kick", &client_id]);
+        assert_eq!(close_code(&mut new), Some(1008), "an administrator ended it");
+        let mut socket = open(address(&broker, "s"), version);
+        let _ = broker.cli(&["listeners", "restart", "ws", "s"]);
+        assert_eq!(close_code(&mut socket), Some(1001), "its listener stops");
+    }
+    let mut socket = WebSocket::open(Box::new(tcp(to)), V311);
+    socket.send(&Connect::new(V311, "").clean(false).encode());
+    assert_eq!(close_code(&mut socket), Some(1008), "its client id is refused");
+    let mut socket = open(to, V5);
+    broker.terminate();
+    assert_eq!(close_code(&mut socket), Some(1001), "the broker stops");
+    assert!(broker.wait_end(WAIT).success());
+}
+
+/// The code of a Close, after packets that say the same.
+#[track_caller]
+fn close_code(socket: &mut WebSocket) -> Option<u16> {
+    loop {
+        let (opcode, payload) = socket.frame().expect("a Close, not the end");
+        if opcode == CLOSE {
+            return payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        }
+        assert_eq!(opcode, BINARY, "{payload:02x?}");
+    }
 }

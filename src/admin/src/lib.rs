@@ -8,6 +8,7 @@ mod data_folder;
 pub mod protocol;
 mod server;
 mod signals;
+pub mod store_line;
 mod sys;
 pub mod text;
 mod vm;
@@ -74,6 +75,7 @@ impl Admin {
             runtime.spawn(server::serve(socket, Arc::clone(&node), events_in.clone()));
             runtime.spawn(signals.watch(Arc::clone(&node), events_in));
             if !sys_interval.is_zero() {
+                runtime.spawn(sys::publish_alarms(Arc::clone(&node)));
                 runtime.spawn(sys::publish(node, sys_interval));
             }
             // Ends when `stop` is sent to or dropped.

@@ -3,9 +3,9 @@
 //! A connection carries one request. The answer is any number of rows, each a JSON object on a line, and one last line
 //! `{"done":true}` or `{"error":"...","kind":"..."}`. No row has a member `done` or `error`.
 
-use node::{Ban, BannedWho, ListenerInfo, RouteInfo, SettingInfo};
+use node::{Alarm, Ban, BannedWho, ListenerInfo, RetainerInfo, RouteInfo, SettingInfo};
 use serde::{Deserialize, Serialize};
-use shard::command::{ClientRow, SessionRow, SubscriptionRow};
+use shard::command::{ClientRow, DelayedRow, RetainedRow, SessionRow, SubscriptionRow};
 
 /// Longest request line in bytes: a topic filter and a client identifier of 64 KiB each, escaped at the worst.
 pub const REQUEST_LEN_MAX: usize = 1024 * 1024;
@@ -47,6 +47,8 @@ pub enum AdminRequest {
         /// As for [`AdminRequest::ListenersStart`].
         name: String,
     },
+    /// Alarms: an [`AlarmLine`] each, those that are active first.
+    Alarms,
     /// Who may not connect: a [`BanLine`] each.
     BannedList,
     /// Bans somebody, or changes their ban. No row.
@@ -131,6 +133,37 @@ pub enum AdminRequest {
         client_id: String,
         /// The filter.
         topic: String,
+    },
+    /// Messages that wait to be published: a [`DelayedLine`] each.
+    DelayedList,
+    /// One [`DelayedLine`] with its payload.
+    DelayedShow {
+        /// Its name, as in the listing.
+        id: String,
+    },
+    /// Deletes a message that waits to be published. No row.
+    DelayedDelete {
+        /// Its name, as in the listing.
+        id: String,
+    },
+    /// The store: one [`StoreLine`](crate::store_line::StoreLine).
+    StoreInfo,
+    /// Writes a backup: one [`BackupLine`](crate::store_line::BackupLine).
+    StoreBackup {
+        /// The folder, an absolute path of the broker's machine.
+        folder: String,
+    },
+    /// The retained messages: one [`RetainerLine`].
+    RetainerInfo,
+    /// Topics with a retained message: a [`RetainedLine`] each.
+    RetainerTopics {
+        /// Most of them; none: all.
+        limit: Option<u64>,
+    },
+    /// Removes retained messages. One [`RemovedLine`].
+    RetainerClean {
+        /// Those whose topic matches it.
+        filter: String,
     },
 }
 
@@ -430,6 +463,149 @@ impl From<Ban> for BanLine {
             until: ban.until_unix_s,
         }
     }
+}
+
+/// A message that waits to be published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayedLine {
+    /// Its name.
+    pub id: String,
+    /// The topic it will be published to.
+    pub topic: String,
+    /// Its `QoS`.
+    pub qos: u8,
+    /// Its RETAIN.
+    pub retain: bool,
+    /// When it was received, Unix time in milliseconds.
+    pub publish_at_ms: u64,
+    /// When it is due, Unix time in milliseconds.
+    pub expected_at_ms: u64,
+    /// Bytes of the payload.
+    pub payload_bytes: u64,
+    /// The payload, if it is text and one message was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// The payload in hexadecimal digits, if it is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_hex: Option<String>,
+}
+
+impl From<DelayedRow> for DelayedLine {
+    fn from(row: DelayedRow) -> DelayedLine {
+        let (payload, payload_hex) = match row.payload.map(String::from_utf8) {
+            None => (None, None),
+            Some(Ok(text)) => (Some(text), None),
+            Some(Err(error)) => {
+                let hex = error.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+                (None, Some(hex))
+            }
+        };
+        DelayedLine {
+            id: row.id.to_string(),
+            topic: row.topic,
+            qos: row.qos as u8,
+            retain: row.retain,
+            publish_at_ms: row.published_unix_ms,
+            expected_at_ms: row.id.due_unix_ms,
+            payload_bytes: row.payload_len,
+            payload,
+            payload_hex,
+        }
+    }
+}
+
+/// An alarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmLine {
+    /// Its id.
+    pub id: String,
+    /// `warning`, `error` or `critical`.
+    pub severity: String,
+    /// What it is.
+    pub title: String,
+    /// What was found.
+    pub summary: String,
+    /// Whether it is active.
+    pub active: bool,
+    /// Unix time in seconds.
+    pub raised_at: u64,
+    /// Unix time in seconds, if it is over.
+    pub cleared_at: Option<u64>,
+}
+
+impl From<Alarm> for AlarmLine {
+    fn from(alarm: Alarm) -> AlarmLine {
+        AlarmLine {
+            id: alarm.kind.id.to_owned(),
+            severity: alarm.kind.severity.word().to_owned(),
+            title: alarm.kind.title.to_owned(),
+            summary: alarm.summary,
+            active: alarm.cleared_unix_ms.is_none(),
+            raised_at: alarm.raised_unix_ms / 1000,
+            cleared_at: alarm.cleared_unix_ms.map(|at_ms| at_ms / 1000),
+        }
+    }
+}
+
+/// The retained messages and their limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetainerLine {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their topics, properties and payloads.
+    pub bytes: u64,
+    /// `ram`, `disc` or `disc_only`.
+    pub storage_type: String,
+    /// Most messages; none: no limit.
+    pub max_message_num: Option<u64>,
+    /// Largest payload that is kept, in bytes.
+    pub max_payload_size: u32,
+    /// Life of a message without an expiry of its own, in seconds; 0: for ever.
+    pub expiry_interval_s: u32,
+}
+
+impl From<RetainerInfo> for RetainerLine {
+    fn from(info: RetainerInfo) -> RetainerLine {
+        RetainerLine {
+            messages: info.messages,
+            bytes: info.bytes,
+            storage_type: info.storage.to_owned(),
+            max_message_num: info.messages_max,
+            max_payload_size: info.payload_bytes_max,
+            expiry_interval_s: info.expiry_interval_s,
+        }
+    }
+}
+
+/// A retained message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetainedLine {
+    /// Its topic.
+    pub topic: String,
+    /// Its `QoS`.
+    pub qos: u8,
+    /// When it was received, Unix time in milliseconds.
+    pub publish_at_ms: u64,
+    /// Bytes of the payload.
+    pub payload_bytes: u64,
+}
+
+impl From<RetainedRow> for RetainedLine {
+    fn from(row: RetainedRow) -> RetainedLine {
+        RetainedLine {
+            topic: row.topic,
+            qos: row.qos as u8,
+            publish_at_ms: row.published_unix_ms,
+            payload_bytes: row.payload_len,
+        }
+    }
+}
+
+/// How many were removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedLine {
+    /// Messages.
+    pub removed: u64,
 }
 
 /// A setting.

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mqtt::{QoS, ReasonCode};
 use node::{
-    Action, ActionError, ActionReply, Ban, BannedWho, ListenerKind, ListenerName, Listing, Node,
-    Pages, Rows,
+    Action, ActionError, ActionReply, Ban, BannedWho, DelayedId, ListenerKind, ListenerName,
+    Listing, Node, Pages, Rows,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -24,9 +24,11 @@ use tokio::time::timeout;
 
 use crate::Event;
 use crate::protocol::{
-    AdminRequest, BanLine, BrokerLine, ClientLine, End, ErrorKind, ListenerLine, REQUEST_LEN_MAX,
-    RouteLine, SessionLine, SettingLine, SubscriptionLine,
+    AdminRequest, AlarmLine, BanLine, BrokerLine, ClientLine, DelayedLine, End, ErrorKind,
+    ListenerLine, REQUEST_LEN_MAX, RemovedLine, RetainedLine, RetainerLine, RouteLine, SessionLine,
+    SettingLine, SubscriptionLine,
 };
+use crate::store_line::{BackupLine, StoreLine};
 use crate::text::{datetime, uptime};
 use crate::vm;
 
@@ -180,6 +182,7 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::ListenersRestart { protocol, name } => {
             Action::ListenerRestart(listener_name(&protocol, name)?)
         }
+        AdminRequest::Alarms => Action::Alarms,
         AdminRequest::BannedList => Action::Banned,
         AdminRequest::BannedAdd { kind, who, reason, by, seconds } => {
             let at_unix_s =
@@ -218,7 +221,21 @@ fn action(request: &AdminRequest) -> Result<Option<Action>, Failure> {
         AdminRequest::SubscriptionsDel { client_id, topic } => {
             Action::SubscriptionDel { client_id, filter: topic }
         }
+        AdminRequest::DelayedList => Action::List(Listing::Delayed),
+        AdminRequest::DelayedShow { id } => Action::DelayedShow(delayed_id(&id)?),
+        AdminRequest::DelayedDelete { id } => Action::DelayedDelete(delayed_id(&id)?),
+        AdminRequest::StoreInfo => Action::StoreInfo,
+        AdminRequest::StoreBackup { folder } => Action::StoreBackup { folder: folder.into() },
+        AdminRequest::RetainerInfo => Action::RetainerInfo,
+        AdminRequest::RetainerTopics { limit } => Action::List(Listing::Retained { limit }),
+        AdminRequest::RetainerClean { filter } => Action::RetainerClean { filter },
     }))
+}
+
+fn delayed_id(text: &str) -> Result<DelayedId, Failure> {
+    text.parse().map_err(|error: node::DelayedIdError| {
+        Failure::new(ErrorKind::BadRequest, format!("{text}: {error}"))
+    })
 }
 
 fn banned_who(kind: &str, who: &str) -> Result<BannedWho, Failure> {
@@ -276,11 +293,20 @@ async fn respond(
             answer.row(&object)?;
         }
         ActionReply::Listeners(listeners) => answer.rows::<_, ListenerLine>(listeners)?,
+        ActionReply::Alarms(alarms) => {
+            answer.rows::<_, AlarmLine>(alarms.active)?;
+            answer.rows::<_, AlarmLine>(alarms.history)?;
+        }
         ActionReply::Bans(bans) => answer.rows::<_, BanLine>(bans)?,
         ActionReply::Settings(settings) => answer.rows::<_, SettingLine>(settings)?,
         ActionReply::Client(row) => answer.row(&ClientLine::from(*row))?,
         ActionReply::Session(row) => answer.row(&SessionLine::from(*row))?,
         ActionReply::Route(route) => answer.row(&RouteLine::from(route))?,
+        ActionReply::Delayed(row) => answer.row(&DelayedLine::from(*row))?,
+        ActionReply::Retainer(info) => answer.row(&RetainerLine::from(info))?,
+        ActionReply::Store(info) => answer.row(&StoreLine::from(*info))?,
+        ActionReply::StoreBackup(backup) => answer.row(&BackupLine::from(backup))?,
+        ActionReply::Count(removed) => answer.row(&RemovedLine { removed })?,
         ActionReply::Done | ActionReply::NotFound | ActionReply::Refused(_) => {}
     }
     Ok(Ok(()))
@@ -338,5 +364,7 @@ fn write_rows(rows: Rows, answer: &mut Answer) -> io::Result<()> {
         Rows::Sessions(rows) => answer.rows::<_, SessionLine>(rows),
         Rows::Routes(rows) => answer.rows::<_, RouteLine>(rows),
         Rows::Subscriptions(rows) => answer.rows::<_, SubscriptionLine>(rows),
+        Rows::Delayed(rows) => answer.rows::<_, DelayedLine>(rows),
+        Rows::Retained(rows) => answer.rows::<_, RetainedLine>(rows),
     }
 }

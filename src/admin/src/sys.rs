@@ -1,14 +1,16 @@
-//! The `$SYS` publisher: what the broker tells of itself as messages (SEED-SYS-01, 02, 05 to 08, 11).
+//! The `$SYS` publisher: what the broker tells of itself as messages (SEED-SYS-01, 02, 05 to 09, 11).
 //!
 //! `$SYS/brokers` and each node's `version` and `sysdescr` are retained: they do not age. The others are told anew at each
-//! interval.
+//! interval, and of alarms it is told as they are raised and cleared.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt::QoS;
-use node::{Action, ActionError, ActionReply, BrokerInfo, Node};
+use node::{Action, ActionError, ActionReply, Alarm, BrokerInfo, Node};
+use serde_json::json;
 use tokio::task;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,14 +23,38 @@ struct Message {
     retain: bool,
 }
 
+/// How often is looked for alarms that have changed.
+const ALARM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Publishes at each interval, first at once, until the task is dropped.
 pub(crate) async fn publish(node: Arc<Node>, every: Duration) {
+    each(every, move || publish_all(&node)).await;
+}
+
+/// Publishes the alarms that were raised and cleared (SEED-SYS-09), until the task is dropped.
+pub(crate) async fn publish_alarms(node: Arc<Node>) {
+    let seen = Arc::new(AtomicU64::new(0));
+    each(ALARM_INTERVAL, move || {
+        let (changes, next) = node.alarms().changes_since(seen.load(Ordering::Relaxed));
+        seen.store(next, Ordering::Relaxed);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let name = node.name();
+        send(&node, changes.iter().map(|alarm| alarm_message(name, alarm)).collect())
+    })
+    .await;
+}
+
+/// Does something at each interval, on a thread that may wait.
+async fn each(every: Duration, what: impl Fn() -> Result<(), ActionError> + Send + Sync + 'static) {
+    let what = Arc::new(what);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let node = Arc::clone(&node);
-        match task::spawn_blocking(move || publish_all(&node)).await {
+        let what = Arc::clone(&what);
+        match task::spawn_blocking(move || what()).await {
             Ok(Ok(())) => {}
             Ok(Err(ActionError::Link(node::LinkError::Stopped))) | Err(_) => return,
             Ok(Err(error)) => log::warn!("$SYS messages are not complete: {error}"),
@@ -51,6 +77,10 @@ fn publish_all(node: &Node) -> Result<(), ActionError> {
             retain: false,
         }));
     }
+    send(node, messages)
+}
+
+fn send(node: &Node, messages: Vec<Message>) -> Result<(), ActionError> {
     for Message { topic, payload, retain } in messages {
         let payload = Bytes::from(payload);
         let publish = Action::Publish { topic, payload, qos: QoS::AtMostOnce, retain, sys: true };
@@ -60,6 +90,26 @@ fn publish_all(node: &Node) -> Result<(), ActionError> {
         }
     }
     Ok(())
+}
+
+/// `alarms/<id>/alert` or `alarms/<id>/clear`.
+fn alarm_message(node: &str, alarm: &Alarm) -> Message {
+    let (word, at_ms) = match alarm.cleared_unix_ms {
+        None => ("alert", alarm.raised_unix_ms),
+        Some(at_ms) => ("clear", at_ms),
+    };
+    let payload = json!({
+        "id": alarm.kind.id,
+        "severity": alarm.kind.severity.word(),
+        "title": alarm.kind.title,
+        "summary": alarm.summary,
+        "ts": at_ms / 1000,
+    });
+    Message {
+        topic: format!("$SYS/brokers/{node}/alarms/{}/{word}", alarm.kind.id),
+        payload: payload.to_string(),
+        retain: false,
+    }
 }
 
 fn broker(info: &BrokerInfo) -> Vec<Message> {
@@ -80,6 +130,26 @@ fn broker(info: &BrokerInfo) -> Vec<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use node::{AlarmKind, Severity};
+
+    /// SEED-SYS-09
+    #[test]
+    fn an_alarm_is_told_as_json() {
+        let kind = AlarmKind { id: "store_full", severity: Severity::Critical, title: "full" };
+        let summary = "no \"room\"".to_owned();
+        let mut alarm = Alarm { kind, summary, raised_unix_ms: 1500, cleared_unix_ms: None };
+        let message = alarm_message("n@h", &alarm);
+        assert_eq!(message.topic, "$SYS/brokers/n@h/alarms/store_full/alert");
+        let told: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
+        let want = json!({
+            "id": "store_full", "severity": "critical", "title": "full", "summary": "no \"room\"", "ts": 1,
+        });
+        assert_eq!(told, want);
+        alarm.cleared_unix_ms = Some(9000);
+        let message = alarm_message("n@h", &alarm);
+        assert_eq!(message.topic, "$SYS/brokers/n@h/alarms/store_full/clear");
+        assert!(message.payload.contains("\"ts\":9"));
+    }
 
     #[test]
     fn topics_and_payloads_are_those_of_the_field() {

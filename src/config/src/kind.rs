@@ -78,6 +78,8 @@ pub enum Kind {
     StoreSync,
     /// `0%` to `100%`.
     Percent,
+    /// `off`, bytes, or a percentage of the memory there is.
+    MemoryBudget,
     /// A decimal fraction, kept in thousandths.
     Permille {
         /// Least value in thousandths.
@@ -141,6 +143,9 @@ impl Kind {
             Kind::StatsInterval => "on, off, or a duration from 1s to 1d".into(),
             Kind::StoreSync => "always, never, or a duration from 1ms to 1h".into(),
             Kind::Percent => "a percentage from 0% to 100%".into(),
+            Kind::MemoryBudget => {
+                "off, a size of 1MB or more, or a percentage of memory from 1% to 100%".into()
+            }
             Kind::Permille { min, max } => {
                 format!("a fraction from {} to {}", show_permille(min), show_permille(max))
             }
@@ -189,6 +194,7 @@ impl Kind {
             Kind::StatsInterval => "60s".into(),
             Kind::StoreSync => "100ms".into(),
             Kind::Percent => "60%".into(),
+            Kind::MemoryBudget => "80%".into(),
             Kind::Permille { min, .. } => show_permille(min),
             Kind::Enum(words) => words.first().copied().unwrap_or_default().into(),
             Kind::Text | Kind::OptionalText => "ringmq@127.0.0.1".into(),

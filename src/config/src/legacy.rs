@@ -26,7 +26,6 @@ const NO_HTTP: &str = "this version has no HTTP interface; nothing listens there
 const LOG_STDERR: &str = "this version logs to standard error only; use log.console.level, and the \
     service manager or a pipe to keep the log";
 const GC: &str = "memory is given back when a connection is idle; there is no collector to force";
-const RETAINED_MEMORY: &str = "this version keeps retained messages in memory";
 
 /// `(key or prefix.*, why it has no effect)`; the first that fits holds.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -72,8 +71,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("mqtt.plugins.expand_plugins_dir", NO_PLUGINS),
     ("mqtt.conn.force_gc_count", GC),
     ("mqtt.session.collect_interval", "statistics are read when asked for"),
-    ("retainer.storage_type", RETAINED_MEMORY),
-    ("module.retainer.storage_type", RETAINED_MEMORY),
     ("log.console", LOG_STDERR),
     ("log.console.size", LOG_STDERR),
     ("log.console.count", LOG_STDERR),

@@ -17,9 +17,11 @@ mod kind;
 mod legacy;
 mod listener;
 mod load;
+mod modules;
 mod nearest;
 mod rate;
 mod show;
+mod sni;
 mod table;
 mod types;
 mod zone;
@@ -37,16 +39,21 @@ pub use listener::{
     ListenerWebSocketOptions,
 };
 pub use load::LoadRequest;
+pub use modules::{
+    AutoSubscription, AutoSubscriptionSettings, AutoSubscriptions, RewriteRule, RewriteRules,
+    RewriteSettings,
+};
 pub use rate::Rate;
 pub use show::Entry;
+pub use sni::{SniCertificateSettings, SniCertificates};
 pub use table::{
-    BrokerSettings, ConnSettings, FlappingSettings, LogSettings, MeshSettings, MqttSettings,
-    MqueueSettings, NodeSettings, ReactorSettings, RetainerSettings, SessionSettings,
-    StoreSettings,
+    BrokerSettings, ConnSettings, DelayedSettings, FlappingSettings, LogSettings, MeshSettings,
+    MqttSettings, MqueueSettings, NodeSettings, OverloadSettings, ReactorSettings,
+    RetainerSettings, SessionSettings, StoreSettings,
 };
 pub use types::{
-    AclNomatch, LogLevel, MqueueKind, PeerCertAs, Priorities, ServerMoved, SharedStrategy,
-    StoreSync, VerifyPeer,
+    AclNomatch, LogLevel, MemoryBudget, MqueueKind, PeerCertAs, Priorities, RetainedStorage,
+    ServerMoved, SharedStrategy, StoreSync, VerifyPeer,
 };
 pub use zone::ZoneSettings;
 
@@ -71,8 +78,16 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// `retainer.*`
     pub retainer: RetainerSettings,
+    /// `delayed.*`
+    pub delayed: DelayedSettings,
+    /// `module.subscription` and `module.subscription.N.*`
+    pub auto_subscription: AutoSubscriptionSettings,
+    /// `module.rewrite` and `module.rewrite.rule.N`
+    pub rewrite: RewriteSettings,
     /// `flapping_detect.*`
     pub flapping: FlappingSettings,
+    /// `overload.*`
+    pub overload: OverloadSettings,
     /// `log.*`
     pub log: LogSettings,
     /// `reactor.*`
@@ -97,7 +112,11 @@ impl Default for Settings {
             conn: ConnSettings::default(),
             broker: BrokerSettings::default(),
             retainer: RetainerSettings::default(),
+            delayed: DelayedSettings::default(),
+            auto_subscription: AutoSubscriptionSettings::default(),
+            rewrite: RewriteSettings::default(),
             flapping: FlappingSettings::default(),
+            overload: OverloadSettings::default(),
             log: LogSettings::default(),
             reactor: ReactorSettings::default(),
             store: StoreSettings::default(),

@@ -1,4 +1,4 @@
-//! Listeners: `listener.<kind>.<name> = [ip:]port` and the keys below it (SEED-LSN-01 to 05, 07 to 16, 18, 22).
+//! Listeners: `listener.<kind>.<name> = [ip:]port` and the keys below it (SEED-LSN-01 to 05, 07 to 18, 22).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::access::AccessRules;
 use crate::kind::{Kind, Setting, TimeUnit};
 use crate::rate::Rate;
+use crate::sni::SniCertificates;
 use crate::table::{Key, Part, section};
 use crate::types::{PeerCertAs, VerifyPeer};
 
@@ -122,6 +123,8 @@ section! {
     ListenerOptions, LISTENER: ListenerOptions => {
         /// `access.N`: who may connect.
         access: AccessRules,
+        /// `sni.N`: certificates for clients that ask for certain names.
+        sni: SniCertificates,
         /// What only listeners with a handshake before MQTT have.
         handshake: ListenerHandshakeOptions,
         /// What only listeners with TLS have.
@@ -183,7 +186,8 @@ section! {
     "proxy_protocol_timeout" => proxy_protocol_timeout_ms: u64,
         Kind::Duration { unit: TimeUnit::Ms, min: 100, max: 3_600_000, infinity: false }, "3s";
 
-    /// What of the client's certificate, shown to TLS or to the proxy in front, becomes its user name in place of that of CONNECT.
+    /// What of the client's certificate, shown to TLS or to the proxy in front, becomes its user name in place of that of CONNECT:
+    /// its common name, its distinguished name, or the whole of it (DER in base64).
     "peer_cert_as_username" => peer_cert_as_username: PeerCertAs, Kind::Enum(PeerCertAs::WORDS), "none";
 
     /// The same for its client id.
@@ -220,6 +224,13 @@ section! {
 
     /// Whether a client that is asked and has no certificate is refused.
     "fail_if_no_peer_cert" => fail_if_no_peer_cert: bool, Kind::Bool, "off";
+
+    /// Pre-shared keys, a file as mosquitto's: lines of identity:key, the key in hexadecimal. With it certfile and keyfile are for clients
+    /// without a key and may be left out; clients are asked for no certificate.
+    "psk_file" => psk_file: Option<PathBuf>, Kind::OptionalFile, "none";
+
+    /// Whether the identity of a client's pre-shared key becomes its user name in place of that of CONNECT.
+    "psk_identity_as_username" => psk_identity_as_username: bool, Kind::Bool, "off";
 
     /// Versions that are spoken. default is TLS 1.2 and 1.3.
     "tls_versions" => tls_versions: Vec<String>,

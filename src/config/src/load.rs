@@ -12,9 +12,11 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, ListenerKind, ListenerOptions,
     ListenerSettings, all_options, is_name, options_of, parse_address,
 };
+use crate::modules::{self, Problem};
 use crate::nearest::nearest;
+use crate::sni::{self, SNI_ALLOWED, SNI_MAX};
 use crate::table::{Key, keys};
-use crate::types::VerifyPeer;
+use crate::types::{RetainedStorage, VerifyPeer};
 use crate::zone::{self, ZoneSettings};
 use crate::{MqttSettings, Settings};
 
@@ -183,6 +185,11 @@ fn unknown(key: &str, origin: Origin) -> ConfigError {
     candidates.extend(options.map(|option| format!("listener.{kind}.{name}.{option}")));
     candidates.push(format!("listener.{kind}.{name}.access.1"));
     candidates.push(format!("listener.{kind}.{name}"));
+    if kind.is_tls() {
+        let parts = SNI_ALLOWED.map(|(part, ..)| part.word());
+        candidates.extend(parts.map(|part| format!("listener.{kind}.{name}.sni.1.{part}")));
+    }
+    candidates.extend(modules::example_keys());
     let hint = match nearest(key, candidates.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near}?"),
         None => "; `ringmq config show` lists all keys".into(),
@@ -212,6 +219,7 @@ fn split_listener(key: &str) -> Option<ListenerKey<'_>> {
         all_options().any(|known| known.name == option || known.aliases.contains(&option))
             || legacy::listener_without_effect(option).is_some()
             || access::number(option).is_some()
+            || sni::split(option).is_some()
     };
     if is_option(rest) {
         return external(Some(rest));
@@ -295,6 +303,9 @@ impl Loader {
         if let Some((name, rest)) = zone::split(key) {
             return self.assign_zone(at, name, rest);
         }
+        if let Some(outcome) = modules::assign(&mut self.settings, key, value) {
+            return self.assigned_numbered(at, outcome);
+        }
         let Some((group, reason)) = legacy::without_effect(key) else {
             self.errors.push(unknown(key, origin.clone()));
             return None;
@@ -356,6 +367,12 @@ impl Loader {
                 }
                 Some(_) => {}
             }
+        } else if let Some((number, part)) = sni::split(option).filter(|_| kind.is_tls()) {
+            canonical = format!("{canonical}.sni.{number}.{}", part.word());
+            if !pending.options.sni.set(number, part, value) {
+                self.bad_sni(at, part);
+                return None;
+            }
         } else {
             let Some(known) = find_option(kind, option) else {
                 self.no_such_option(at, kind, option);
@@ -376,10 +393,17 @@ impl Loader {
         Some(canonical)
     }
 
+    fn bad_sni(&mut self, at: &Assignment, part: sni::SniPart) {
+        let allowed = SNI_ALLOWED.into_iter().find(|(known, ..)| *known == part);
+        let (_, allowed, example) = allowed.expect("all parts are there");
+        self.bad(at, &format!("{allowed}, for at most {SNI_MAX} certificates"), example);
+    }
+
     /// A key that listeners of other kinds may have, or none.
     fn no_such_option(&mut self, at: &Assignment, kind: ListenerKind, option: &str) {
-        let others =
-            ListenerKind::ALL.into_iter().filter(|&kind| find_option(kind, option).is_some());
+        let others = ListenerKind::ALL.into_iter().filter(|&kind| {
+            find_option(kind, option).is_some() || kind.is_tls() && sni::split(option).is_some()
+        });
         let others: Vec<String> = others.map(|kind| format!("listener.{kind}")).collect();
         if others.is_empty() {
             self.errors.push(unknown(&at.key, at.origin.clone()));
@@ -387,6 +411,23 @@ impl Loader {
             let reason = format!("a listener.{kind} has no {option}; {} has", others.join(" or "));
             self.refuse(at, reason);
         }
+    }
+
+    /// A numbered key of a module was looked at.
+    fn assigned_numbered(
+        &mut self,
+        at: &Assignment,
+        outcome: Result<String, Problem>,
+    ) -> Option<String> {
+        match outcome {
+            Ok(canonical) => {
+                self.settings.origins.insert(canonical.clone(), at.origin.clone());
+                return Some(canonical);
+            }
+            Err(Problem::Bad { allowed, example }) => self.bad(at, allowed, example),
+            Err(Problem::Refused(reason)) => self.refuse(at, reason),
+        }
+        None
     }
 
     fn assign_zone(&mut self, at: &Assignment, name: &str, rest: &str) -> Option<String> {
@@ -440,10 +481,12 @@ impl Loader {
             self.warnings.push(Warning { origin, key, text });
         }
         self.finish_zones();
+        self.finish_auto_subscriptions();
         self.finish_listeners();
         self.fit_pending_bytes();
         self.errors.extend(check_watermarks(&self.settings).err());
         self.check_receive_maximum();
+        self.check_retained_storage();
         match self.errors.len() {
             0 => Ok((self.settings, self.warnings)),
             1 => Err(self.errors.remove(0)),
@@ -456,6 +499,20 @@ impl Loader {
             let own: Vec<(&'static str, String)> = values.into_iter().collect();
             let zone = ZoneSettings::new(&name, &self.settings, &own);
             self.settings.zones.push(zone);
+        }
+    }
+
+    /// A subscription needs a filter, wherever its other keys stand.
+    fn finish_auto_subscriptions(&mut self) {
+        for key in self.settings.auto_subscription.subscriptions.without_topic() {
+            let (number, option) = key;
+            let key = modules::auto_key(number, option);
+            let origin = self.origin_of(&key);
+            let hint = format!(
+                ": there is no subscription {number}; give {} = <filter>",
+                modules::auto_key(number, "topic")
+            );
+            self.errors.push(ConfigError::UnknownKey { origin, key, hint });
         }
     }
 
@@ -526,27 +583,8 @@ impl Loader {
     fn check_options(&mut self, listener: &ListenerSettings) {
         let ListenerSettings { kind, options, .. } = listener;
         let key = listener.key();
-        let tls = &options.tls;
         if kind.is_tls() {
-            for (name, file) in [("certfile", &tls.cert_file), ("keyfile", &tls.key_file)] {
-                if file.is_none() {
-                    let reason = format!("a listener with TLS needs a {name}: give {key}.{name}");
-                    let (origin, given) = (self.origin_of(&key), listener.address.to_string());
-                    let key = key.clone();
-                    self.errors.push(Refused { origin, key, given, reason }.into());
-                }
-            }
-            if tls.verify == VerifyPeer::VerifyPeer && tls.ca_cert_file.is_none() {
-                let key = format!("{key}.verify");
-                let reason = "the certificates of clients need an authority: give cacertfile too";
-                let (origin, given) = (self.origin_of(&key), tls.verify.word().to_owned());
-                self.errors.push(Refused { origin, key, given, reason: reason.into() }.into());
-            }
-            if tls.verify == VerifyPeer::VerifyNone && tls.fail_if_no_peer_cert {
-                let text =
-                    "has no effect: with verify = verify_none no client is asked for a certificate";
-                self.warn_of(format!("{key}.fail_if_no_peer_cert"), text);
-            }
+            self.check_tls(listener);
         }
         if options.access.is_idle() {
             let (number, _) = options.access.iter().next().expect("an idle list has rules");
@@ -559,6 +597,63 @@ impl Loader {
             let text = format!("has no effect: there is no key of a zone {zone}");
             self.warn_of(format!("{key}.zone"), &text);
         }
+    }
+
+    /// Which certificates and keys there must be, and what cannot be together.
+    fn check_tls(&mut self, listener: &ListenerSettings) {
+        let (key, tls, sni) = (listener.key(), &listener.options.tls, &listener.options.sni);
+        let files = [("certfile", &tls.cert_file), ("keyfile", &tls.key_file)];
+        let may_have_none = tls.psk_file.is_some() && files.iter().all(|(_, file)| file.is_none());
+        for (name, _) in files.iter().filter(|(_, file)| file.is_none() && !may_have_none) {
+            let or = if tls.psk_file.is_none() { ", or psk_file for pre-shared keys" } else { "" };
+            let reason = format!("a listener with TLS needs a {name}: give {key}.{name}{or}");
+            self.refuse_of(key.clone(), listener.address.to_string(), reason);
+        }
+        for (number, certificate) in sni.iter() {
+            let files = [("certfile", &certificate.cert_file), ("keyfile", &certificate.key_file)];
+            let key = format!("{key}.sni.{number}");
+            for (name, _) in files.iter().filter(|(_, file)| file.is_none()) {
+                let reason = format!("a certificate needs both files: give {key}.{name}");
+                let given = SNI_ALLOWED.into_iter().find_map(|(part, ..)| {
+                    let key = format!("{key}.{}", part.word());
+                    self.settings.origins.contains_key(&key).then_some((key, part))
+                });
+                // There is one, or there would be no certificate.
+                if let Some((key, part)) = given {
+                    self.refuse_of(key, certificate.show(part).unwrap_or_default(), reason);
+                }
+            }
+        }
+        if tls.verify == VerifyPeer::VerifyPeer && tls.ca_cert_file.is_none() {
+            let reason = "the certificates of clients need an authority: give cacertfile too";
+            let given = tls.verify.word().to_owned();
+            self.refuse_of(format!("{key}.verify"), given, reason.to_owned());
+        }
+        if tls.verify == VerifyPeer::VerifyNone && tls.fail_if_no_peer_cert {
+            let text =
+                "has no effect: with verify = verify_none no client is asked for a certificate";
+            self.warn_of(format!("{key}.fail_if_no_peer_cert"), text);
+        }
+        let Some(psk_file) = &tls.psk_file else {
+            if tls.psk_identity_as_username {
+                let text = "has no effect: without psk_file no client has an identity";
+                self.warn_of(format!("{key}.psk_identity_as_username"), text);
+            }
+            return;
+        };
+        let verifies = (tls.verify == VerifyPeer::VerifyPeer).then_some("verify = verify_peer");
+        let crl = tls.crl_file.is_some().then_some("crlfile");
+        let sni = (!sni.is_empty()).then_some("sni");
+        if let Some(other) = verifies.or(crl).or(sni) {
+            let reason =
+                format!("it cannot be together with {other}: give the other a listener of its own");
+            self.refuse_of(format!("{key}.psk_file"), psk_file.display().to_string(), reason);
+        }
+    }
+
+    fn refuse_of(&mut self, key: String, given: String, reason: String) {
+        let origin = self.origin_of(&key);
+        self.errors.push(Refused { origin, key, given, reason }.into());
     }
 
     fn warn_of(&mut self, key: String, text: &str) {
@@ -589,6 +684,13 @@ impl Loader {
                 }
                 .into(),
             ),
+        }
+    }
+
+    fn check_retained_storage(&mut self) {
+        if self.settings.retainer.storage == RetainedStorage::DiscOnly {
+            let text = "disc_only is taken as disc for now: retained messages are held in memory too; write disc";
+            self.warn_of("retainer.storage_type".to_owned(), text);
         }
     }
 

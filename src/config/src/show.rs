@@ -8,6 +8,8 @@ use crate::listener::{
     ADDRESS_ALLOWED, ADDRESS_DOC, ADDRESS_EXAMPLE, DEFAULT_LISTENERS, HANDSHAKE, ListenerKind,
     ListenerSettings, TLS, WEBSOCKET, options_of,
 };
+use crate::modules::{self, AUTO_SUBSCRIPTIONS, REWRITES};
+use crate::sni::{SNI_ALLOWED, SNI_DOC, SniCertificateSettings};
 use crate::table::{Key, TABLE, keys};
 use crate::zone::{ZONE_DOC, ZONE_KEYS};
 use crate::{ListenerOptions, Settings, ZoneSettings};
@@ -43,6 +45,7 @@ impl Settings {
         let mut entries = Vec::new();
         for (index, (section, keys)) in TABLE.iter().enumerate() {
             entries.extend(keys.iter().map(|key| self.entry(section, key)));
+            entries.extend(self.numbered_entries(section));
             if index == 0 {
                 for listener in &self.listeners {
                     entries.push(self.address_entry(listener));
@@ -50,6 +53,10 @@ impl Settings {
                     entries.extend(options.map(|key| self.option_entry(listener, key)));
                     let rules = listener.options.access.iter();
                     entries.extend(rules.map(|rule| self.access_entry(listener, rule)));
+                    for (number, certificate) in listener.options.sni.iter() {
+                        let key = format!("{}.sni.{number}", listener.key());
+                        entries.extend(self.sni_entries(&key, certificate));
+                    }
                 }
                 entries.extend(self.zones.iter().flat_map(|zone| self.zone_entries(zone)));
             }
@@ -124,6 +131,46 @@ impl Settings {
         }
     }
 
+    fn sni_entries(
+        &self,
+        key: &str,
+        certificate: &SniCertificateSettings,
+    ) -> impl Iterator<Item = Entry> {
+        SNI_ALLOWED.into_iter().filter_map(move |(part, allowed, _)| {
+            let key = format!("{key}.{}", part.word());
+            Some(Entry {
+                section: LISTENERS,
+                value: certificate.show(part)?,
+                default: String::new(),
+                origin: self.origin(&key),
+                key,
+                doc: SNI_DOC.to_owned(),
+                allowed: allowed.to_owned(),
+                hot: false,
+            })
+        })
+    }
+
+    /// The numbered keys of a section.
+    fn numbered_entries(&self, section: &'static str) -> Vec<Entry> {
+        let numbered = match section {
+            AUTO_SUBSCRIPTIONS => self.auto_subscription.subscriptions.numbered(),
+            REWRITES => self.rewrite.rules.numbered(),
+            _ => return Vec::new(),
+        };
+        let entry = |one: modules::Numbered| Entry {
+            section,
+            origin: self.origin(&one.key),
+            key: one.key,
+            value: one.value,
+            default: String::new(),
+            doc: plain(one.doc),
+            allowed: one.allowed.to_owned(),
+            hot: false,
+        };
+        numbered.into_iter().map(entry).collect()
+    }
+
     fn zone_entries<'a>(&'a self, zone: &'a ZoneSettings) -> impl Iterator<Item = Entry> + 'a {
         zone.own.iter().map(|(name, value)| {
             let key = keys().find(|key| key.name == *name).expect("a zone has keys of the table");
@@ -164,6 +211,12 @@ impl Settings {
             let hot = if entry.hot { " Can change while the broker runs." } else { "" };
             wrap(&mut text, &format!("Allowed: {}.{hot}", entry.allowed));
             let _ = writeln!(text, "{} = {}", entry.key, entry.value);
+            for example in modules::examples(&entry.key) {
+                text.push('\n');
+                wrap(&mut text, &plain(example.doc));
+                wrap(&mut text, &format!("Allowed: {}.", example.allowed));
+                let _ = writeln!(text, "# {} = {}", example.key, example.value);
+            }
             seen_address |= listener;
         }
         assert!(seen_address, "the default listeners are in the reference");
@@ -171,13 +224,16 @@ impl Settings {
     }
 }
 
+/// Two parts of the table.
+type Parts = [&'static [Key<ListenerOptions>]; 2];
+
 /// Keys that no default listener has, as comments.
 fn other_listeners(text: &mut String) {
     text.push('\n');
     wrap(text, ACCESS_DOC);
     wrap(text, &format!("Allowed: {ACCESS_ALLOWED}, for example {ACCESS_EXAMPLE}."));
     text.push_str("# listener.tcp.external.access.1 = allow all\n");
-    let mut part = |title: &str, name: &str, address: &str, keys: [&[Key<ListenerOptions>]; 2]| {
+    let part = |text: &mut String, title: &str, name: &str, address: &str, keys: Parts| {
         let _ = writeln!(text);
         wrap(text, title);
         let _ = writeln!(text, "# {name} = {address}");
@@ -189,12 +245,20 @@ fn other_listeners(text: &mut String) {
         }
     };
     part(
+        text,
         "A listener with TLS. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS.",
         "listener.ssl.external",
         "8883",
         [HANDSHAKE, TLS],
     );
+    text.push('\n');
+    wrap(text, SNI_DOC);
+    for (part, allowed, example) in SNI_ALLOWED {
+        wrap(text, &format!("Allowed: {allowed}."));
+        let _ = writeln!(text, "# listener.ssl.external.sni.1.{} = {example}", part.word());
+    }
     part(
+        text,
         "A listener with WebSocket. It has the keys of a TCP listener as well, and so has one with WebSocket over TLS, wss.",
         "listener.ws.external",
         "8083",

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use crate::Settings;
 use crate::kind::{Kind, Setting, TimeUnit};
+use crate::modules::{AUTO_SUBSCRIPTIONS, REWRITES};
 use crate::rate::Rate;
 use crate::types::{
-    AclNomatch, LogLevel, MqueueKind, Priorities, ServerMoved, SharedStrategy, StoreSync,
+    AclNomatch, LogLevel, MemoryBudget, MqueueKind, Priorities, RetainedStorage, ServerMoved,
+    SharedStrategy, StoreSync,
 };
 
 /// One key of a struct `T`.
@@ -95,8 +97,12 @@ pub(crate) const TABLE: &[(&str, &[Key<Settings>])] = &[
     ("Connections", CONN),
     ("Broker", BROKER),
     ("Retained messages", RETAINER),
+    ("Delayed messages", DELAYED),
+    (AUTO_SUBSCRIPTIONS, crate::modules::AUTO_SUBSCRIPTION),
+    (REWRITES, crate::modules::REWRITE),
     ("Store on disk", STORE),
     ("Flapping clients", FLAPPING),
+    ("Overload", OVERLOAD),
     ("Log", LOG),
     ("Reactor", REACTOR),
     ("Mesh between shards", MESH),
@@ -356,6 +362,11 @@ section! {
     /// `retainer.*`: the retained messages, with the keys of EMQ's retainer plugin.
     RetainerSettings, RETAINER: Settings, retainer;
 
+    /// Where retained messages are kept: ram, in memory only, and a restart loses them; disc, in memory and, unless store.enable
+    /// is off, on disk. disc_only is taken as disc for now: messages are held in memory too.
+    "retainer.storage_type" was ["module.retainer.storage_type"]
+        => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "disc";
+
     /// Most retained messages of the node. When it is reached no new topic is retained; known ones are replaced still.
     /// 0 means no limit.
     "retainer.max_message_num" was ["module.retainer.max_message_num"]
@@ -371,10 +382,25 @@ section! {
 }
 
 section! {
+    /// `delayed.*`: messages to be published later, by the topic $delayed/<seconds>/<topic> (SEED-PUB-16).
+    DelayedSettings, DELAYED: Settings, delayed;
+
+    /// Whether a message to $delayed/<seconds>/<topic>, or $delay/<seconds>/<topic>, is published to <topic> after so many
+    /// seconds. When off such topics are topics like any other.
+    "delayed.enable" => enable: bool, Kind::Bool, "on";
+
+    /// Most delayed messages of the node. One more is refused (reason 0x97) and dropped. 0 means no limit.
+    "delayed.max_delayed_messages" => max_messages: u64, limit(U32_MAX), "1000000";
+
+    /// Longest delay. A message with a longer one is refused (reason 0x97) and dropped. The default is that of EMQX.
+    "delayed.max_delay" => max_delay_s: u32, duration_s(U32_MAX - 1, false), "4294967s";
+}
+
+section! {
     /// `store.*`: what is kept on disk.
     StoreSettings, STORE: Settings, store;
 
-    /// Whether sessions that outlive their connection, their messages, and retained messages are kept in the folder store of
+    /// Whether sessions that outlive their connection, their messages, retained and delayed messages are kept in the folder store of
     /// node.data_dir, and come back when the broker starts again. off keeps them in memory only.
     "store.enable" => enable: bool, Kind::Bool, "on";
 
@@ -400,6 +426,44 @@ section! {
 
     /// How long it is banned.
     "flapping_detect.ban_time" => ban_ms: u64, duration_ms(1000, 30 * DAY_MS), "5m";
+}
+
+section! {
+    /// `overload.*`: when the broker has too much to do, and what it then does not take on (SEED-LSN-24, NONE-09).
+    OverloadSettings, OVERLOAD: Settings, overload;
+
+    /// Whether a shard that is overloaded refuses newcomers (connections before TLS, a CONNECT with 0x97 for memory and 0x89 for
+    /// the rest, return code 3 before MQTT 5) and drops QoS 0 to clients that are slow to take it. Who is connected stays.
+    "overload.enable" => enable: bool, Kind::Bool, "on";
+
+    /// Memory of the process (RssAnon) from which on the node is overloaded, until it is a tenth below: bytes, a part of the
+    /// memory of the machine or of the control group if that has less, or off.
+    "overload.memory_high_watermark" => memory_high: MemoryBudget, Kind::MemoryBudget, "80%";
+
+    /// Length of the shard's ticks, on average over the time they take, from which on it is overloaded, until it is half. A
+    /// newcomer's packet waits about as long. 0 does not watch it. Work flat out makes ticks of some milliseconds.
+    "overload.tick_time" => tick_time_ms: u64, duration_ms(0, 60_000), "200ms";
+
+    /// Routes, hand-overs and other messages of a shard that wait because the ring to another shard is full, from which on it
+    /// is overloaded, until they are half. 0 does not watch it.
+    "overload.mesh_queue" => mesh_queue: usize, integer(0, 10_000_000), "10000";
+
+    /// Connections a shard lets in per tick; more wait for the next ticks, and those of all listeners and source prefixes have
+    /// their turn one by one, so that neither the connected clients nor other networks wait for one that storms. 0 means no
+    /// limit.
+    "overload.accept_budget" => accept_budget: usize, integer(0, 100_000), "32";
+
+    /// Connections of a shard that may wait for that. When there are more, one of the prefix that has the most is closed.
+    "overload.accept_queue" => accept_queue: usize, integer(1, 10_000_000), "65536";
+
+    /// A connection that has waited so long to be let in is closed: its client has given up, or soon will.
+    "overload.accept_deadline" => accept_deadline_ms: u64, duration_ms(100, HOUR_MS), "10s";
+
+    /// Bits of an IPv4 address that make a source prefix.
+    "overload.prefix_ipv4" => prefix_ipv4: u8, integer(0, 32), "24";
+
+    /// The same of an IPv6 address.
+    "overload.prefix_ipv6" => prefix_ipv6: u8, integer(0, 128), "64";
 }
 
 section! {

@@ -202,6 +202,16 @@ fn wrong_values_say_what_is_allowed() {
         ("mqtt.client.idle_timeout", "10s5", "a duration from 100ms to 1h, for example 30s"),
         ("mqtt.server_keepalive", "1500ms", "a duration from 0s to 65535s, for example 30s"),
         ("mqtt.mqueue.low_watermark", "101%", "a percentage from 0% to 100%, for example 60%"),
+        (
+            "overload.memory_high_watermark",
+            "0%",
+            "off, a size of 1MB or more, or a percentage of memory from 1% to 100%, for example 80%",
+        ),
+        (
+            "overload.memory_high_watermark",
+            "80",
+            "off, a size of 1MB or more, or a percentage of memory from 1% to 100%, for example 80%",
+        ),
         ("mqtt.max_qos_allowed", "3", "a whole number from 0 to 2, for example 1"),
         ("mqtt.max_qos_allowed", "+1", "a whole number from 0 to 2, for example 1"),
         (
@@ -303,6 +313,18 @@ fn layers_and_origins() {
     assert_eq!(origin("mqtt.max_packet_size"), "default");
     assert_eq!(origin("node.name"), "env EMQ_NODE_NAME");
     assert_eq!(origin("listener.tcp.external"), "env EMQ_TCP_PORT");
+}
+
+#[test]
+fn disc_only_is_taken_as_disc_and_said_so() {
+    for (word, told) in [("ram", ""), ("disc", ""), ("disc_only", "held in memory too")] {
+        let set = pairs(&[("retainer.storage_type", word)]);
+        let (settings, warnings) =
+            Settings::load(&LoadRequest { set, ..LoadRequest::default() }).expect("settings");
+        assert_eq!(settings.retainer.storage.word(), word);
+        assert_eq!(warnings.is_empty(), told.is_empty());
+        assert!(texts(&warnings).contains(told), "{}", texts(&warnings));
+    }
 }
 
 #[test]
@@ -547,8 +569,8 @@ fn wrong_options_of_listeners() {
     let both = set_error(&[("listener.wss.a", "8084")]);
     assert_eq!(
         both,
-        "--set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a certfile: give listener.wss.a.certfile\n\
-         --set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a keyfile: give listener.wss.a.keyfile"
+        "--set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a certfile: give listener.wss.a.certfile, or psk_file for pre-shared keys\n\
+         --set: listener.wss.a = 0.0.0.0:8084: a listener with TLS needs a keyfile: give listener.wss.a.keyfile, or psk_file for pre-shared keys"
     );
     let tls = [
         ("listener.ssl.a", "8883"),
@@ -563,6 +585,74 @@ fn wrong_options_of_listeners() {
     let fail = [&tls[..], &[("listener.ssl.a.fail_if_no_peer_cert", "true")]].concat();
     let (_, warnings) = try_set(&fail).expect("settings");
     assert!(texts(&warnings).contains("fail_if_no_peer_cert: has no effect"), "{warnings:?}");
+}
+
+/// SEED-LSN-15: certificates by name; SEED-LSN-17: pre-shared keys.
+#[test]
+fn certificates_by_name_and_keys() {
+    let tls = [
+        ("listener.ssl.a", "8883"),
+        ("listener.ssl.a.certfile", "c"),
+        ("listener.ssl.a.keyfile", "k"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| [&tls[..], more].concat();
+    let settings = set(&with(&[
+        ("listener.ssl.a.sni.2.certfile", "c2"),
+        ("listener.ssl.a.sni.2.keyfile", "k2"),
+        ("listener.ssl.a.sni.2.host", "*.b.example, b.example"),
+    ]));
+    let listener = settings.listeners.iter().find(|it| it.name == "a").unwrap();
+    let (number, certificate) = listener.options.sni.iter().next().unwrap();
+    assert_eq!((number, certificate.hosts.len()), (2, 2));
+    let shown = values(&settings);
+    assert!(shown.contains(&("listener.ssl.a.sni.2.host".into(), "*.b.example,b.example".into())));
+    let again = Settings::load(&LoadRequest { set: shown.clone(), ..LoadRequest::default() });
+    assert_eq!(values(&again.expect("shown values load").0), shown);
+    for (more, message) in [
+        (
+            &[("listener.ssl.a.sni.1.host", "*")][..],
+            "--set: listener.ssl.a.sni.1.host cannot be \"*\"; allowed: default, or host names parted by commas, for at \
+             most 10000 certificates, for example default",
+        ),
+        (
+            &[("listener.ssl.a.sni.1.certfile", "c")],
+            "--set: listener.ssl.a.sni.1.certfile = c: a certificate needs both files: give listener.ssl.a.sni.1.keyfile",
+        ),
+        (
+            &[("listener.ssl.a.sni.1.certfle", "c")],
+            "--set: unknown key listener.ssl.a.sni.1.certfle; did you mean listener.ssl.a.sni.1.certfile?",
+        ),
+        (
+            &[("listener.tcp.external.sni.1.host", "b")],
+            "--set: listener.tcp.external.sni.1.host = b: a listener.tcp has no sni.1.host; listener.ssl or listener.wss has",
+        ),
+        (
+            &[
+                ("listener.ssl.k", "8884"),
+                ("listener.ssl.k.psk_file", "p"),
+                ("listener.ssl.k.keyfile", "k"),
+            ],
+            "--set: listener.ssl.k = 0.0.0.0:8884: a listener with TLS needs a certfile: give listener.ssl.k.certfile",
+        ),
+        (
+            &[
+                ("listener.ssl.a.psk_file", "p"),
+                ("listener.ssl.a.sni.1.certfile", "c"),
+                ("listener.ssl.a.sni.1.keyfile", "c"),
+            ],
+            "--set: listener.ssl.a.psk_file = p: it cannot be together with sni: give the other a listener of its own",
+        ),
+    ] {
+        assert_eq!(set_error(&with(more)), message);
+    }
+    let keys = set(&[("listener.ssl.k", "8884"), ("listener.ssl.k.psk_file", "p")]);
+    assert!(keys.listeners.iter().any(|it| it.options.tls.psk_file.is_some()));
+    let (_, warnings) =
+        try_set(&with(&[("listener.ssl.a.psk_identity_as_username", "on")])).unwrap();
+    assert!(
+        texts(&warnings).contains("without psk_file no client has an identity"),
+        "{warnings:?}"
+    );
 }
 
 /// SEED-LSN-08: rules in the order of their numbers, a later layer replaces one by its number.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::kind::{Kind, Setting};
+use crate::kind::{Kind, Setting, bytes, digits, show_bytes};
 
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -71,6 +71,18 @@ words! {
 }
 
 words! {
+    /// Where retained messages are kept (SEED-PUB-09).
+    RetainedStorage {
+        /// In memory: a restart loses them.
+        Ram = "ram",
+        /// In memory, and on disk if there is a store.
+        Disc = "disc",
+        /// As `disc`, until messages can be read from the disk alone.
+        DiscOnly = "disc_only",
+    }
+}
+
+words! {
     /// Whether clients of MQTT 5 are told to use another server.
     ServerMoved {
         /// No: clients are served here.
@@ -101,7 +113,7 @@ words! {
         Cn = "cn",
         /// The distinguished name.
         Dn = "dn",
-        /// The whole certificate, in PEM.
+        /// The whole certificate, DER in base64.
         Crt = "crt",
     }
 }
@@ -137,6 +149,49 @@ impl LogLevel {
             LogLevel::Info | LogLevel::Notice => "info",
             LogLevel::Warning => "warn",
             LogLevel::Error | LogLevel::Critical | LogLevel::Alert | LogLevel::Emergency => "error",
+        }
+    }
+}
+
+/// How much memory the process may take before the node is overloaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MemoryBudget {
+    /// It is not watched.
+    Off,
+    /// So many bytes.
+    Bytes(u64),
+    /// A part of what the machine or the control group has, in percent.
+    Percent(u8),
+}
+
+impl MemoryBudget {
+    /// The budget in bytes where the machine or the control group has `available`; none: it is not watched.
+    #[must_use]
+    pub fn bytes(self, available: u64) -> Option<u64> {
+        match self {
+            MemoryBudget::Off => None,
+            MemoryBudget::Bytes(bytes) => Some(bytes),
+            MemoryBudget::Percent(percent) => Some(available / 100 * u64::from(percent)),
+        }
+    }
+}
+
+impl Setting for MemoryBudget {
+    fn parse(text: &str, _: &Kind) -> Option<Self> {
+        if text == "off" {
+            return Some(MemoryBudget::Off);
+        }
+        if let Some(percent) = text.strip_suffix('%') {
+            let percent = u8::try_from(digits(percent.trim_end())?).ok()?;
+            return (1..=100).contains(&percent).then_some(MemoryBudget::Percent(percent));
+        }
+        bytes(text).filter(|bytes| *bytes >= 1 << 20).map(MemoryBudget::Bytes)
+    }
+    fn show(&self, _: &Kind) -> String {
+        match *self {
+            MemoryBudget::Off => "off".to_owned(),
+            MemoryBudget::Bytes(bytes) => show_bytes(bytes),
+            MemoryBudget::Percent(percent) => format!("{percent}%"),
         }
     }
 }

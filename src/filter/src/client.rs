@@ -4,7 +4,7 @@
 //! to send.
 
 use crate::error::FilterError;
-use crate::tls::{TlsClient, TlsConnection};
+use crate::tls::{RustlsConnection, TlsClient};
 use crate::websocket::{ClientWebSocket, WebSocketError};
 use rustls::client::UnbufferedClientConnection;
 
@@ -29,7 +29,7 @@ pub struct WebSocketTarget {
 /// What stands between the wire and MQTT on one connection to a server.
 #[derive(Debug)]
 pub struct ClientFilter {
-    tls: Option<Box<TlsConnection<UnbufferedClientConnection>>>,
+    tls: Option<Box<RustlsConnection<UnbufferedClientConnection>>>,
     websocket: Option<Box<ClientWebSocket>>,
     /// The request for a WebSocket, until TLS is up.
     request: Vec<u8>,
@@ -46,7 +46,7 @@ impl ClientFilter {
         seed: u64,
         wire: &mut Vec<u8>,
     ) -> Result<Self, FilterError> {
-        let tls = settings.tls.as_ref().map(TlsConnection::client).transpose()?.map(Box::new);
+        let tls = settings.tls.as_ref().map(RustlsConnection::client).transpose()?.map(Box::new);
         let websocket = settings.websocket.as_ref().map(|_| Box::new(ClientWebSocket::new(seed)));
         let request = match (&websocket, &settings.websocket) {
             (Some(socket), Some(target)) => socket.request(&target.host, &target.path),
@@ -124,19 +124,19 @@ impl ClientFilter {
 
     /// Whether all handshakes are done.
     pub fn is_open(&self) -> bool {
-        self.tls.as_deref().is_none_or(TlsConnection::is_open)
+        self.tls.as_deref().is_none_or(RustlsConnection::is_open)
             && self.websocket.as_deref().is_none_or(ClientWebSocket::is_open)
     }
 
     /// Whether the server has ended in good order: nothing more will come.
     pub fn is_ended(&self) -> bool {
-        self.tls.as_deref().is_some_and(TlsConnection::is_ended)
+        self.tls.as_deref().is_some_and(RustlsConnection::is_ended)
             || self.websocket.as_deref().is_some_and(ClientWebSocket::is_ended)
     }
 
     /// Whether TLS came by a ticket of before instead of a full handshake.
     pub fn is_resumed(&self) -> bool {
-        self.tls.as_deref().is_some_and(TlsConnection::is_resumed)
+        self.tls.as_deref().is_some_and(RustlsConnection::is_resumed)
     }
 }
 

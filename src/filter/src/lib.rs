@@ -1,9 +1,10 @@
 //! Byte filters: what stands between the bytes of a connection and those of MQTT. A PROXY header, TLS and WebSocket, in
 //! this order, each if the listener has it.
 //!
-//! Nothing here does I/O (but [`TlsServer::load`], which reads certificates), knows a socket, waits, or calls back. All
+//! Nothing here does I/O (but [`TlsServer::load`], which reads certificates and keys), knows a socket, waits, or calls back. All
 //! buffers are the caller's; what is kept between two calls is the tail of a record or frame that is cut, and no
-//! more than the limits in the settings. TLS is rustls's and asks the wall clock and the random source of the system by itself.
+//! more than the limits in the settings. TLS is rustls's, that with pre-shared keys
+//! OpenSSL's (feature `psk`); both ask the wall clock and the random source of the system by themselves.
 //!
 //! # How a reactor drives it
 //!

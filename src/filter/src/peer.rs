@@ -41,6 +41,11 @@ impl PeerInfo {
         Some(&self.tls.as_deref()?.certificate.as_deref()?.distinguished_name)
     }
 
+    /// The identity of the pre-shared key the client came with (SEED-LSN-17).
+    pub fn psk_identity(&self) -> Option<&str> {
+        self.tls.as_deref()?.psk_identity.as_deref()
+    }
+
     /// Bytes this holds on the heap, beyond itself.
     pub fn heap_bytes(&self) -> usize {
         fn boxed<T>(of: &Option<Box<T>>, inside: impl Fn(&T) -> usize) -> usize {
@@ -107,6 +112,8 @@ pub struct TlsInfo {
     pub alpn: Option<Box<str>>,
     /// The certificate the client has shown. Its bytes: `Filter::client_certificate`.
     pub certificate: Option<Box<ClientCertificate>>,
+    /// The identity of the pre-shared key the client came with.
+    pub psk_identity: Option<Box<str>>,
 }
 
 impl TlsInfo {
@@ -116,7 +123,7 @@ impl TlsInfo {
                 + len(&certificate.common_name)
                 + certificate.distinguished_name.len()
         });
-        len(&self.server_name) + len(&self.alpn) + certificate
+        len(&self.server_name) + len(&self.alpn) + len(&self.psk_identity) + certificate
     }
 }
 

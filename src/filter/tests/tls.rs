@@ -214,7 +214,8 @@ fn names_choose_certificates() {
     let (given, given_pem) = sni("given", &["whatever"], &["*.given.example.org"]);
     let options = TlsOptions { sni: vec![exact, wild, given], ..site.options.clone() };
     let server = settings(&options);
-    let default = std::fs::read_to_string(&options.certificate.cert_file).unwrap();
+    let default =
+        std::fs::read_to_string(&options.certificate.as_ref().unwrap().cert_file).unwrap();
     for (name, cert) in [
         ("mqtt.example.com", &exact_pem.cert),
         ("MQTT.Example.COM", &exact_pem.cert),
@@ -320,10 +321,10 @@ fn what_is_wrong_with_files_is_said() {
     let other = site.authority.issue(&["other"], |_| {});
     let write = |name: &str, text: &str| site.folder.write(name, text);
     let with = |cert: &std::path::Path, key: &std::path::Path| TlsOptions {
-        certificate: CertificateFiles { cert_file: cert.into(), key_file: key.into() },
+        certificate: Some(CertificateFiles { cert_file: cert.into(), key_file: key.into() }),
         ..site.options.clone()
     };
-    let CertificateFiles { cert_file, key_file } = site.options.certificate.clone();
+    let CertificateFiles { cert_file, key_file } = site.options.certificate.clone().unwrap();
     let verifying = |ca: &std::path::Path, crl: Option<&std::path::Path>| TlsOptions {
         ca_file: Some(ca.into()),
         crl_file: crl.map(Into::into),
@@ -369,7 +370,7 @@ fn what_is_wrong_with_files_is_said() {
     for name in ["", "*.", "a b", "*.*.com", "ä.com"] {
         let sni = SniCertificate {
             names: vec![name.to_owned()],
-            files: site.options.certificate.clone(),
+            files: site.options.certificate.clone().unwrap(),
         };
         let options = TlsOptions { sni: vec![sni], ..site.options.clone() };
         assert!(matches!(TlsServer::load(&options, now), Err(TlsError::SniName(_))), "{name}");

@@ -85,6 +85,8 @@ counters! {
         MessagesForwarded = "messages/forwarded": "Messages sent to another shard, once per shard.",
         MessagesNoSubscribers = "messages/no_subscribers": "Messages that matched no subscription of the node.",
         MessagesWill = "messages/will": "Will messages published.",
+        MessagesDelayed = "messages/delayed": "Messages kept to be published later.",
+        MessagesDelayedPublished = "messages/delayed/published": "Delayed messages published when they were due.",
         ConnectionsAccepted = "connections/accepted": "Connections accepted.",
         ConnectionsRefused = "connections/refused": "Accepted connections closed at once, by the listener's rules or limits or as the broker stops; listeners tells the reasons.",
         ClientConnected = "client/connected": "Clients whose CONNECT was accepted.",

@@ -72,6 +72,7 @@ drops! {
     reasons {
         QueueFull = "queue_full": "The session's message queue was full; this one was displaced.",
         OutboxFull = "outbox_full": "The connection took its bytes too slowly and its outbox was full.",
+        Overloaded = "overloaded": "The shard was overloaded and the connection had bytes waiting.",
         Expired = "expired": "The message expiry interval passed before it could be sent.",
         TooLarge = "too_large": "Larger than the client accepts, or than a retained message may be.",
         SessionClosed = "session_closed": "The session ended with the message still queued.",
@@ -79,7 +80,9 @@ drops! {
         AwaitRelTimeout = "await_rel_timeout": "The publisher did not release it (PUBREL) in time.",
         NoMember = "no_member": "No member of the shared group was left to take it.",
         AclDenied = "acl_denied": "The access rules deny publishing it.",
-        QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached.",
+        QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached, or on the time they are.",
+        DelayInvalid = "delay_invalid": "The topic asks for a delay that is no whole number of seconds, or names no topic behind it.",
+        Deleted = "deleted": "A delayed message was deleted by command.",
         Discarded = "discarded": "The client ended normally, or was back before the will's delay passed.",
     }
 }

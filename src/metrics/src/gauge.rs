@@ -46,7 +46,9 @@ gauges! {
     Topics = "topics": "Distinct filters of the node; only one shard writes it, as all replicas say the same.",
     Routes = "routes": "Routes of the node; only one shard writes it, as all replicas say the same.",
     Retained = "retained": "Retained messages.",
+    Delayed = "delayed": "Messages that wait to be published later.",
     Queues = "queues": "Sessions with messages waiting in their queue.",
+    Overloaded = "shards/overloaded": "Shards that are overloaded.",
     QueueAlarms = "alarms/queue_high_watermark": "Sessions whose queue has passed the high watermark and not yet fallen below the low one.",
 }
 

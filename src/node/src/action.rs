@@ -1,13 +1,18 @@
 //! What may be asked of a node and what it answers: [`Action`] and [`ActionReply`] are the only way in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use config::ListenerKind;
 use mqtt::{QoS, ReasonCode};
-use shard::command::{ClientRow, SessionKind, SessionRow, SubscriptionRow};
-use shard::{Ban, BannedWho};
+use shard::command::{
+    ClientRow, DelayedRow, RetainedRow, SessionKind, SessionRow, SubscriptionRow,
+};
+use shard::{Ban, BannedWho, DelayedId};
+use store::{BackupInfo, StoreInfo};
 
+use crate::alarms::Alarm;
 use crate::listing::Pages;
 
 /// What the command line, the API and the `$SYS` publisher ask of a node.
@@ -82,6 +87,26 @@ pub enum Action {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// One delayed message with its payload. Answer: [`ActionReply::Delayed`] or [`ActionReply::NotFound`].
+    DelayedShow(DelayedId),
+    /// Deletes a delayed message. Answer: [`ActionReply::Done`] or [`ActionReply::NotFound`].
+    DelayedDelete(DelayedId),
+    /// How many retained messages there are, and how many there may be. Answer: [`ActionReply::Retainer`].
+    RetainerInfo,
+    /// Removes retained messages whose topic matches a filter. Answer: [`ActionReply::Count`] or [`ActionReply::Refused`].
+    RetainerClean {
+        /// The filter; `#` leaves topics that begin with `$`.
+        filter: String,
+    },
+    /// Sizes, rates and health of the store. Answer: [`ActionReply::Store`].
+    StoreInfo,
+    /// Writes a backup of the store; takes as long as reading all of it. Answer: [`ActionReply::StoreBackup`].
+    StoreBackup {
+        /// Where to; it must not have one yet.
+        folder: PathBuf,
+    },
+    /// What is wrong now and what was. Answer: [`ActionReply::Alarms`].
+    Alarms,
     /// Who may not connect, by hand and for flapping. Answer: [`ActionReply::Bans`].
     Banned,
     /// Bans somebody, or changes their ban. Who is connected stays. Answer: [`ActionReply::Done`].
@@ -120,6 +145,13 @@ pub enum Listing {
         /// The client the session belongs to.
         client_id: String,
     },
+    /// Delayed messages, for each shard in the order they are due.
+    Delayed,
+    /// Topics with a retained message, for each shard in order.
+    Retained {
+        /// Most rows; none: all.
+        limit: Option<u64>,
+    },
 }
 
 /// What a node answers.
@@ -135,6 +167,8 @@ pub enum ActionReply {
     Broker(BrokerInfo),
     /// Named numbers in order of the name.
     Numbers(Vec<(&'static str, u64)>),
+    /// Alarms.
+    Alarms(AlarmList),
     /// Bans in force, by what they are about and its name.
     Bans(Vec<Ban>),
     /// The listeners.
@@ -151,6 +185,33 @@ pub enum ActionReply {
     Session(Box<SessionRow>),
     /// One route.
     Route(RouteInfo),
+    /// One delayed message.
+    Delayed(Box<DelayedRow>),
+    /// The retained messages.
+    Retainer(RetainerInfo),
+    /// The store.
+    Store(Box<StoreInfo>),
+    /// A backup was written.
+    StoreBackup(BackupInfo),
+    /// So many.
+    Count(u64),
+}
+
+/// The retained messages and their limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetainerInfo {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their topics, properties and payloads.
+    pub bytes: u64,
+    /// Where they are kept, `retainer.storage_type`.
+    pub storage: &'static str,
+    /// Most messages; none: no limit.
+    pub messages_max: Option<u64>,
+    /// Largest payload that is kept, in bytes.
+    pub payload_bytes_max: u32,
+    /// Life of a message without an expiry of its own, in seconds; 0: for ever.
+    pub expiry_interval_s: u32,
 }
 
 /// What runs here and since when.
@@ -168,6 +229,15 @@ pub struct BrokerInfo {
     pub unix_s: u64,
     /// Number of shards.
     pub shards: usize,
+}
+
+/// The alarms of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmList {
+    /// Those that are active, in the order they were raised.
+    pub active: Vec<Alarm>,
+    /// Those that are over, the last one first.
+    pub history: Vec<Alarm>,
 }
 
 /// A listener of the node.
@@ -235,4 +305,8 @@ pub enum Rows {
     Routes(Vec<RouteInfo>),
     /// Subscriptions.
     Subscriptions(Vec<SubscriptionRow>),
+    /// Delayed messages.
+    Delayed(Vec<DelayedRow>),
+    /// Retained messages.
+    Retained(Vec<RetainedRow>),
 }

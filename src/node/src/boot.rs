@@ -6,24 +6,28 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
-use config::Settings;
+use config::{OverloadSettings, Settings};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use displaydoc::Display;
 use metrics::ShardMetrics;
 use nix::time::{ClockId, clock_gettime};
 use reactor::{
-    BoundListener, FURTHER_SHARE, Features, FilterTable, ListenerError, ProbeError, Reactor,
-    ReactorSettings, ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST, ShardThread, StartError,
-    WakeHandle,
+    AdmissionSettings, BoundListener, FURTHER_SHARE, Features, FilterTable, ListenerError,
+    ProbeError, Reactor, ReactorSettings, ReactorSetup, RingTable, SUBMISSION_ENTRIES_LEAST,
+    ShardThread, StartError, WakeHandle,
 };
 use ring::Mesh;
 use session::acl::Acl;
-use shard::{BannedList, Command, ListenerClients, MeshEndpoint, Now, Reply, Shard, ShardSetup};
+use shard::{
+    BannedList, Command, DelayedPlaces, ListenerClients, MeshEndpoint, Now, OverloadBoard, Reply,
+    Shard, ShardSetup,
+};
 use store::StoreError;
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::ListenerInfo;
+use crate::alarms::Alarms;
 use crate::banned::{BannedError, BannedStore};
 use crate::core::ShardCore;
 use crate::filters::{self, FilterSetupError};
@@ -87,6 +91,7 @@ pub(crate) struct Booted {
     pub threads: Vec<ShardThread>,
     pub filters: Arc<FilterTable>,
     pub banned: BannedStore,
+    pub overload: Arc<OverloadBoard>,
     pub store: Option<NodeStore>,
 }
 
@@ -96,6 +101,8 @@ struct Common {
     acl: Arc<Acl>,
     banned: Arc<BannedList>,
     listener_clients: Arc<[ListenerClients]>,
+    delayed: Arc<DelayedPlaces>,
+    overload: Arc<OverloadBoard>,
     replies: Sender<(u64, Reply)>,
     table: Arc<RingTable>,
     filters: Arc<FilterTable>,
@@ -113,7 +120,7 @@ impl Doorbell for WakeHandle {
 }
 
 /// Starts the shards and waits until all of them are up.
-pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
+pub(crate) fn boot(settings: &Arc<Settings>, alarms: &Arc<Alarms>) -> Result<Booted, NodeError> {
     let filters = Arc::new(FilterTable::default());
     filters::set(filters::load(settings)?, &filters);
     let acl = Arc::new(acl::load(settings)?);
@@ -134,10 +141,12 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         acl,
         banned: banned.snapshot(),
         listener_clients: clients.collect(),
+        delayed: Arc::new(DelayedPlaces::new(settings.delayed.max_messages)),
+        overload: Arc::new(OverloadBoard::new(shards)),
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
-        store: StoreStart::open(settings, shards)?,
+        store: StoreStart::open(settings, shards, alarms)?,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),
@@ -168,6 +177,7 @@ pub(crate) fn boot(settings: &Arc<Settings>) -> Result<Booted, NodeError> {
         threads,
         filters,
         banned,
+        overload: common.overload,
         store,
     })
 }
@@ -190,6 +200,8 @@ impl Common {
             acl: Arc::clone(&self.acl),
             banned: Arc::clone(&self.banned),
             listeners: Arc::clone(&self.listener_clients),
+            delayed: Arc::clone(&self.delayed),
+            overload: Arc::clone(&self.overload),
             store: self.store.as_ref().map(|store| store.link(id.index())),
             replies: self.replies.clone(),
             seed: self.seed,
@@ -294,7 +306,18 @@ fn reactor_settings(settings: &Settings, shards: usize, locked: Option<u64>) -> 
         tick_bytes_max: u32::try_from(settings.conn.tick_bytes_max).unwrap_or(u32::MAX),
         spin_us: settings.reactor.spin_us,
         multishot_accept: settings.reactor.multishot_accept,
+        admission: admission(&settings.overload),
         ..ReactorSettings::default()
+    }
+}
+
+fn admission(overload: &OverloadSettings) -> AdmissionSettings {
+    AdmissionSettings {
+        budget: if overload.enable { overload.accept_budget } else { 0 },
+        queue_max: overload.accept_queue,
+        deadline_ms: overload.accept_deadline_ms,
+        prefix_ipv4: overload.prefix_ipv4,
+        prefix_ipv6: overload.prefix_ipv6,
     }
 }
 

@@ -18,6 +18,9 @@ impl Core for ShardCore {
 
     fn begin_tick(&mut self, now: Now) {
         self.0.begin_tick(now);
+        if self.0.wants_memory_back() {
+            reactor::give_back_memory();
+        }
     }
 
     fn accepted(&mut self, index: u32, listener: ListenerId, peer: SocketAddr) -> ConnectionId {
@@ -29,6 +32,7 @@ impl Core for ShardCore {
             common_name: peer.common_name().map(Box::from),
             distinguished_name: peer.distinguished_name().map(Box::from),
             certificate: certificate.map(|der| BASE64_STANDARD.encode(der).into()),
+            psk_identity: peer.psk_identity().map(Box::from),
         };
         self.0.peer_known(id, peer.address, &names);
     }
@@ -102,7 +106,7 @@ impl Core for ShardCore {
     }
 
     fn tick_took(&mut self, busy_us: u64) {
-        self.0.tick_histogram().record_us(busy_us);
+        self.0.tick_took(busy_us);
     }
 
     fn has_background_work(&self) -> bool {

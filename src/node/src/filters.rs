@@ -1,13 +1,14 @@
-//! What the listeners put in front of MQTT, made of their settings: PROXY header, TLS, WebSocket (SEED-LSN-03 to 05, 12, 13, 15).
+//! What the listeners put in front of MQTT, made of their settings: PROXY header, TLS, WebSocket (SEED-LSN-03 to 05, 12, 13, 15, 17).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use config::{ListenerSettings, Settings, VerifyPeer};
+use config::{ListenerSettings, Origin, Settings, VerifyPeer};
 use displaydoc::Display;
 use filter::{
-    FilterSettings, ForwardedSettings, OriginSettings, ProxySettings, TlsError, TlsOptions,
-    TlsServer, WebSocketSettings,
+    CertificateFiles, FilterSettings, ForwardedSettings, OriginSettings, ProxySettings,
+    SniCertificate, TlsError, TlsOptions, TlsServer, WebSocketSettings,
 };
 use reactor::{FilterTable, FilterTimes, ListenerFilter};
 use shard::ListenerId;
@@ -16,19 +17,14 @@ use thiserror::Error;
 /// A listener's TLS cannot be served.
 #[derive(Debug, Display, Error)]
 pub enum FilterSetupError {
-    /// {key}: {error}
+    /// {origin}: {key}: {error}
     Tls {
+        /// Where that stands.
+        origin: Origin,
         /// The key of its address.
         key: String,
         /// What is wrong with its certificates or options.
         error: TlsError,
-    },
-    /// {key}.{option} is not set: TLS needs a certificate and its key, both in PEM (certfile and keyfile)
-    Missing {
-        /// The key of its address.
-        key: String,
-        /// `certfile` or `keyfile`.
-        option: &'static str,
     },
 }
 
@@ -38,6 +34,17 @@ pub enum FilterSetupError {
 /// [`FilterSetupError`] for the first listener that cannot be served.
 pub(crate) fn load(settings: &Settings) -> Result<Vec<Option<ListenerFilter>>, FilterSetupError> {
     settings.listeners.iter().map(|listener| of(settings, listener)).collect()
+}
+
+/// What is wrong with each listener that has TLS, by its name, `ssl.external`: certificates and keys are read.
+pub fn check_tls(settings: &Settings) -> Vec<(String, Option<FilterSetupError>)> {
+    let with_tls = settings.listeners.iter().filter(|listener| listener.kind.is_tls());
+    with_tls
+        .map(|listener| {
+            let name = format!("{}.{}", listener.kind, listener.name);
+            (name, of(settings, listener).err())
+        })
+        .collect()
 }
 
 /// Whether all listeners can be served: certificates and keys are read.
@@ -62,7 +69,7 @@ fn of(
 ) -> Result<Option<ListenerFilter>, FilterSetupError> {
     let options = &listener.options;
     let proxy = options.proxy_protocol.then(ProxySettings::default);
-    let tls = if listener.kind.is_tls() { Some(tls(listener)?) } else { None };
+    let tls = if listener.kind.is_tls() { Some(tls(settings, listener)?) } else { None };
     let websocket = listener.kind.is_websocket().then(|| websocket(settings, listener));
     let filter = FilterSettings { proxy, tls, websocket };
     let times = FilterTimes {
@@ -72,12 +79,21 @@ fn of(
     Ok((!filter.is_plain()).then(|| (Arc::new(filter), times)))
 }
 
-fn tls(listener: &ListenerSettings) -> Result<TlsServer, FilterSetupError> {
+fn tls(settings: &Settings, listener: &ListenerSettings) -> Result<TlsServer, FilterSetupError> {
     let (key, tls) = (listener.key(), &listener.options.tls);
-    let missing = |option| FilterSetupError::Missing { key: key.clone(), option };
-    let cert_file = tls.cert_file.clone().ok_or_else(|| missing("certfile"))?;
-    let key_file = tls.key_file.clone().ok_or_else(|| missing("keyfile"))?;
+    // The settings have seen to it that there are both files or none.
+    let files = |cert_file: &Option<PathBuf>, key_file: &Option<PathBuf>| {
+        let (cert_file, key_file) = (cert_file.clone()?, key_file.clone()?);
+        Some(CertificateFiles { cert_file, key_file })
+    };
+    let sni = listener.options.sni.iter().filter_map(|(_, certificate)| {
+        let files = files(&certificate.cert_file, &certificate.key_file)?;
+        Some(SniCertificate { names: certificate.hosts.clone(), files })
+    });
     let options = TlsOptions {
+        certificate: files(&tls.cert_file, &tls.key_file),
+        sni: sni.collect(),
+        psk_file: tls.psk_file.clone(),
         ca_file: tls.ca_cert_file.clone(),
         crl_file: tls.crl_file.clone(),
         verify_peer: tls.verify == VerifyPeer::VerifyPeer,
@@ -94,10 +110,12 @@ fn tls(listener: &ListenerSettings) -> Result<TlsServer, FilterSetupError> {
         } else {
             vec!["mqtt".to_owned()]
         },
-        ..TlsOptions::new(cert_file, key_file)
+        ..TlsOptions::default()
     };
-    let (server, warnings) = TlsServer::load(&options, SystemTime::now())
-        .map_err(|error| FilterSetupError::Tls { key: key.clone(), error })?;
+    let (server, warnings) = TlsServer::load(&options, SystemTime::now()).map_err(|error| {
+        let origin = settings.get(&key).map(|entry| entry.origin).unwrap_or_default();
+        FilterSetupError::Tls { origin, key: key.clone(), error }
+    })?;
     for warning in warnings {
         log::warn!("{key}: {warning}");
     }

@@ -8,6 +8,7 @@
 
 mod acl;
 mod action;
+mod alarms;
 mod banned;
 mod boot;
 mod core;
@@ -16,21 +17,27 @@ mod links;
 mod listeners;
 mod listing;
 mod node;
+mod retainer;
 mod stats;
 mod store;
+mod watch;
 
+pub use crate::store::restore_store;
+pub use ::store::{BackupInfo as StoreBackup, Latency as StoreLatency, StoreError, StoreInfo};
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing, RouteInfo,
-    Rows, SettingInfo,
+    Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing,
+    RetainerInfo, RouteInfo, Rows, SettingInfo,
 };
+pub use alarms::{Alarm, AlarmKind, Alarms, Severity};
 pub use banned::{BannedError, who as banned_who};
 pub use boot::{NodeError, locked_bytes, shard_count};
 pub use config::ListenerKind;
-pub use filters::{FilterSetupError, check as check_filters};
+pub use filters::{FilterSetupError, check as check_filters, check_tls};
 pub use links::LinkError;
 pub use listeners::ListenerActionError;
 pub use listing::Pages;
 pub use node::{ActionError, Node, SYSDESCR, VERSION};
 pub use ring::SHARDS_MAX;
-pub use shard::{Ban, BannedWho};
+pub use shard::storage::StoreHealth;
+pub use shard::{Ban, BannedWho, DelayedId, DelayedIdError};

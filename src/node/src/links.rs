@@ -222,6 +222,11 @@ impl Links {
         let _ = waiter.answer.try_send((waiter.place, reply));
     }
 
+    /// Has every shard make a tick.
+    pub fn wake_all(&self) {
+        self.links.iter().for_each(|link| link.doorbell.ring());
+    }
+
     /// Ends all waiting: no shard answers any more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);

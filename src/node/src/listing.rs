@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::ShardId;
+use shard::DelayedId;
 use shard::command::{
-    PAGE_ROWS_MAX, Page, Reply, Request, RouteCursor, RouteRow, SubscriptionCursor,
+    DelayedRequest, PAGE_ROWS_MAX, Page, Reply, Request, RetainerRequest, RouteCursor, RouteRow,
+    SubscriptionCursor,
 };
 
 use crate::action::{Listing, RouteInfo, Rows};
@@ -15,11 +17,13 @@ use crate::links::{LinkError, Links};
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a listing stands in one shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Cursor {
     Index(u32),
     Route(RouteCursor),
     Subscription(SubscriptionCursor),
+    Delayed(Option<DelayedId>),
+    Retained(Option<String>),
 }
 
 /// The pages of a listing. Nothing is asked of a shard before the next page is wanted, so a reader's pace is the listing's.
@@ -31,6 +35,8 @@ pub struct Pages {
     shard: Option<usize>,
     shard_last: usize,
     cursor: Cursor,
+    /// Rows that may still be given, where there is a limit.
+    rows_left: u64,
 }
 
 impl std::fmt::Debug for Pages {
@@ -51,7 +57,11 @@ impl Pages {
             _ => (0, links.shards() - 1),
         };
         let cursor = start(&listing);
-        Pages { links, node, listing, shard: Some(shard), shard_last, cursor }
+        let rows_left = match listing {
+            Listing::Retained { limit: Some(limit) } => limit,
+            _ => u64::MAX,
+        };
+        Pages { links, node, listing, shard: Some(shard), shard_last, cursor, rows_left }
     }
 
     /// The next page; it may be empty. None: the listing is complete.
@@ -59,7 +69,7 @@ impl Pages {
     /// # Errors
     /// [`LinkError`] if the shard did not answer; the listing ends there.
     pub fn next_page(&mut self) -> Result<Option<Rows>, LinkError> {
-        let Some(shard) = self.shard else { return Ok(None) };
+        let Some(shard) = self.shard.filter(|_| self.rows_left > 0) else { return Ok(None) };
         let id = ShardId::new(shard);
         let reply = match self.links.ask(id, self.request(), PAGE_TIMEOUT) {
             Ok(reply) => reply,
@@ -77,6 +87,15 @@ impl Pages {
             }
             Reply::ClientSubscriptions(page) => {
                 (Rows::Subscriptions(page.rows), page.next.map(Cursor::Index))
+            }
+            Reply::Delayed(page) => {
+                (Rows::Delayed(page.rows), page.next.map(|next| Cursor::Delayed(Some(next))))
+            }
+            Reply::Retained(mut page) => {
+                let left = usize::try_from(self.rows_left).unwrap_or(usize::MAX);
+                page.rows.truncate(left);
+                self.rows_left -= page.rows.len() as u64;
+                (Rows::Retained(page.rows), page.next.map(|next| Cursor::Retained(Some(next))))
             }
             Reply::NotFound => {
                 self.shard = None;
@@ -112,7 +131,7 @@ impl Pages {
 
     fn request(&self) -> Request {
         let limit = PAGE_ROWS_MAX;
-        match (&self.listing, self.cursor) {
+        match (&self.listing, self.cursor.clone()) {
             (Listing::Clients, Cursor::Index(cursor)) => Request::ClientsPage { cursor, limit },
             (Listing::Sessions(kind), Cursor::Index(cursor)) => {
                 Request::SessionsPage { cursor, limit, kind: *kind }
@@ -123,6 +142,12 @@ impl Pages {
             }
             (Listing::ClientSubscriptions { client_id }, Cursor::Index(offset)) => {
                 Request::SubscriptionsShow { client_id: client_id.clone(), offset, limit }
+            }
+            (Listing::Delayed, Cursor::Delayed(cursor)) => {
+                Request::Delayed(DelayedRequest::Page { cursor, limit })
+            }
+            (Listing::Retained { .. }, Cursor::Retained(cursor)) => {
+                Request::Retainer(RetainerRequest::Page { cursor, limit })
             }
             (listing, cursor) => unreachable!("{listing:?} stands at {cursor:?}"),
         }
@@ -144,6 +169,8 @@ fn start(listing: &Listing) -> Cursor {
         Listing::Clients | Listing::Sessions(_) | Listing::ClientSubscriptions { .. } => {
             Cursor::Index(0)
         }
+        Listing::Delayed => Cursor::Delayed(None),
+        Listing::Retained { .. } => Cursor::Retained(None),
     }
 }
 

@@ -10,22 +10,27 @@ use displaydoc::Display;
 use mqtt::ReasonCode;
 use reactor::{FilterTable, ShardThread};
 use ring::ShardId;
-use shard::command::{Reply, Request};
+use shard::command::{DelayedRequest, Reply, Request};
 use shard::{Ban, BannedWho};
+use store::StoreError;
 use thiserror::Error;
 
 use crate::acl::{self, AclFileError};
 use crate::action::{
-    Action, ActionReply, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo, SettingInfo,
+    Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, Listing, RouteInfo,
+    SettingInfo,
 };
+use crate::alarms::Alarms;
 use crate::banned::{BannedError, BannedStore};
 use crate::boot::{self, Booted, NodeError};
 use crate::filters::{self, FilterSetupError};
 use crate::links::{LinkError, Links};
 use crate::listeners::{ListenerActionError, NodeListeners};
 use crate::listing::Pages;
+use crate::retainer;
 use crate::stats::Stats;
 use crate::store::NodeStore;
+use crate::watch::Watch;
 
 /// Version of the broker.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -34,7 +39,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const SYSDESCR: &str = "RingMQ MQTT Broker";
 
 /// Time a shard has for one command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is left of the time of a shutdown for the threads to end, after the shards have had theirs.
 const JOIN_TIME: Duration = Duration::from_millis(500);
@@ -42,7 +47,7 @@ const JOIN_TIME: Duration = Duration::from_millis(500);
 /// Pause between two looks at threads that end.
 const JOIN_POLL: Duration = Duration::from_millis(2);
 
-/// How often the most there was is looked at.
+/// How often is looked at what there is.
 const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an action was not done.
@@ -58,6 +63,10 @@ pub enum ActionError {
     Listener(#[from] ListenerActionError),
     /// {0}
     Banned(#[from] BannedError),
+    /// there is no store: store.enable is off
+    NoStore,
+    /// {0}
+    Store(#[from] StoreError),
 }
 
 /// A running node.
@@ -65,6 +74,7 @@ pub struct Node {
     settings: Arc<Settings>,
     links: Arc<Links>,
     stats: Arc<Stats>,
+    alarms: Arc<Alarms>,
     probe_line: String,
     listeners: NodeListeners,
     filters: Arc<FilterTable>,
@@ -93,7 +103,8 @@ impl Node {
     /// [`NodeError`]: the machine, a setting or an address does not allow it; nothing is left running.
     pub fn start(settings: Settings) -> Result<Node, NodeError> {
         let settings = Arc::new(settings);
-        let booted = boot::boot(&settings)?;
+        let alarms = Arc::new(Alarms::default());
+        let booted = boot::boot(&settings, &alarms)?;
         let Booted {
             probe_line,
             listeners,
@@ -104,6 +115,7 @@ impl Node {
             threads,
             banned,
             filters,
+            overload,
             store,
         } = booted;
         let store = store.map(Arc::new);
@@ -111,16 +123,24 @@ impl Node {
             store.watch().map_err(NodeError::Thread)?;
         }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
-        let keeper = (Arc::clone(&links), Arc::clone(&stats));
+        let keeper = Arc::clone(&links);
+        let mut watch = Watch::new(
+            Arc::clone(&settings),
+            overload,
+            Arc::clone(&alarms),
+            Arc::clone(&stats),
+            links.shards(),
+        );
         thread::Builder::new()
             .name("ringmq-replies".to_owned())
-            .spawn(move || keep(&keeper.0, &keeper.1, &replies))
+            .spawn(move || keep(&keeper, &mut watch, &replies))
             .map_err(NodeError::Thread)?;
         let listeners = NodeListeners::new(&settings, listeners);
         Ok(Node {
             settings,
             links,
             stats,
+            alarms,
             probe_line,
             listeners,
             filters,
@@ -151,6 +171,18 @@ impl Node {
             )
         };
         self.listeners.infos().iter().map(line).collect()
+    }
+
+    /// The alarms: whatever runs beside the shards raises and clears its own there, by kind.
+    #[must_use]
+    pub fn alarms(&self) -> &Arc<Alarms> {
+        &self.alarms
+    }
+
+    /// The name of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.node.name
     }
 
     /// Number of shards.
@@ -191,6 +223,10 @@ impl Node {
                 })
             }
             Action::List(listing) => ActionReply::Pages(self.pages(listing)),
+            Action::Alarms => ActionReply::Alarms(AlarmList {
+                active: self.alarms.active(),
+                history: self.alarms.history(),
+            }),
             Action::Banned => ActionReply::Bans(self.bans()?),
             Action::BannedAdd(ban) => {
                 let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +244,16 @@ impl Node {
                 self.links.ask_all(&Request::AclReload(acl), COMMAND_TIMEOUT)?;
                 ActionReply::Done
             }
+            Action::DelayedShow(id) => self.delayed(DelayedRequest::Show(id))?,
+            Action::DelayedDelete(id) => self.delayed(DelayedRequest::Delete(id))?,
+            Action::RetainerInfo => {
+                ActionReply::Retainer(retainer::info(&self.links, &self.settings)?)
+            }
+            Action::StoreInfo => ActionReply::Store(Box::new(self.store()?.info())),
+            Action::StoreBackup { folder } => {
+                ActionReply::StoreBackup(self.store()?.backup(&folder)?)
+            }
+            Action::RetainerClean { filter } => retainer::clean(&self.links, &filter)?,
             Action::RouteShow { filter } => self.route(filter)?,
             Action::ClientShow { client_id } => {
                 self.at_home(client_id, |client_id| Request::ClientShow { client_id })?
@@ -268,6 +314,11 @@ impl Node {
             store.close();
         }
         left
+    }
+
+    fn store(&self) -> Result<Arc<NodeStore>, ActionError> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.clone().ok_or(ActionError::NoStore)
     }
 
     /// Bans by hand, and those the shards made for flapping.
@@ -341,6 +392,14 @@ impl Node {
         }))
     }
 
+    /// Asks every shard about one delayed message: its name does not tell which has it.
+    fn delayed(&self, request: DelayedRequest) -> Result<ActionReply, LinkError> {
+        let replies = self.links.ask_all(&Request::Delayed(request), COMMAND_TIMEOUT)?;
+        let mut answers = replies.into_iter().map(answer);
+        let found = answers.find(|reply| !matches!(reply, ActionReply::NotFound));
+        Ok(found.unwrap_or(ActionReply::NotFound))
+    }
+
     fn broker(&self) -> BrokerInfo {
         BrokerInfo {
             node: self.settings.node.name.clone(),
@@ -393,16 +452,20 @@ fn unix_s() -> u64 {
 fn answer(reply: Reply) -> ActionReply {
     match reply {
         Reply::Done | Reply::Published { .. } => ActionReply::Done,
-        Reply::NotFound | Reply::Client(None) | Reply::Session(None) => ActionReply::NotFound,
+        Reply::NotFound
+        | Reply::Client(None)
+        | Reply::Session(None)
+        | Reply::DelayedMessage(None) => ActionReply::NotFound,
+        Reply::DelayedMessage(Some(row)) => ActionReply::Delayed(row),
         Reply::Refused(reason) => ActionReply::Refused(reason),
         Reply::Client(Some(row)) => ActionReply::Client(row),
         Reply::Session(Some(row)) => ActionReply::Session(row),
-        other => unreachable!("no command for one client is answered {other:?}"),
+        other => unreachable!("no command for one thing is answered {other:?}"),
     }
 }
 
-/// Gives replies to who waits for them, and each second looks at what there is, for the most there was.
-fn keep(links: &Links, stats: &Stats, replies: &Receiver<(u64, Reply)>) {
+/// Gives replies to who waits for them, and each second looks at what there is.
+fn keep(links: &Links, watch: &mut Watch, replies: &Receiver<(u64, Reply)>) {
     let mut look_at = Instant::now() + KEEPER_INTERVAL;
     loop {
         match replies.recv_deadline(look_at) {
@@ -412,7 +475,9 @@ fn keep(links: &Links, stats: &Stats, replies: &Receiver<(u64, Reply)>) {
         }
         let now = Instant::now();
         if now >= look_at {
-            stats.look();
+            if watch.look() {
+                links.wake_all();
+            }
             look_at = now + KEEPER_INTERVAL;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metrics::{ShardMetrics, StatsKeeper};
+use metrics::{Gauge, ShardMetrics, StatsKeeper};
 use reactor::{ReactorCounter, ReactorCounters};
 
 /// Where the numbers are.
@@ -24,6 +24,11 @@ impl Stats {
         let _ = self.keeper.observe(&self.shards);
     }
 
+    /// What a gauge is on all shards together.
+    pub fn count(&self, gauge: Gauge) -> u64 {
+        self.shards.iter().map(|shard| shard.count(gauge)).sum()
+    }
+
     /// `broker stats`, sorted by name.
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         self.keeper.observe(&self.shards).stats()
@@ -43,7 +48,7 @@ impl Stats {
 
 #[cfg(test)]
 mod tests {
-    use metrics::{Counter, Gauge};
+    use metrics::Counter;
 
     use super::*;
 

@@ -1,5 +1,6 @@
 //! The store of a node: its threads, its ways to the shards and back (SEED-SESS-01, SEED-PUB-11).
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use reactor::WakeHandle;
 use shard::storage::{StoreHealth, StoreReply, StoreRequest};
 use shard::{StoreLink, StoreMode};
-use store::{ShardOutlet, Store, StoreError, StoreInfo, StoreSetup, StoreStage, StoreSync};
+use store::{
+    BackupInfo, OnHealth, ShardOutlet, Store, StoreError, StoreInfo, StoreSetup, StoreStage,
+    StoreSync,
+};
+
+use crate::alarms::{Alarms, STORE_FAILING};
 
 /// Its folder in the data folder.
 const FOLDER: &str = "store";
@@ -44,7 +50,11 @@ impl StoreStart {
     ///
     /// # Errors
     /// [`StoreError`], if it is known soon that it cannot be opened.
-    pub fn open(settings: &Settings, shards: usize) -> Result<Option<Self>, StoreError> {
+    pub fn open(
+        settings: &Settings,
+        shards: usize,
+        alarms: &Arc<Alarms>,
+    ) -> Result<Option<Self>, StoreError> {
         if !settings.store.enable {
             return Ok(None);
         }
@@ -57,7 +67,7 @@ impl StoreStart {
             sync,
             shards: outlets,
             retained_on_disc_only: false,
-            on_health: Box::new(tell_health),
+            on_health: tell_health(Arc::clone(alarms)),
         })?;
         store.wait_for(StoreStage::Loading, OPENING)?;
         Ok(Some(Self { requests: store.requests(), store, replies, doorbells, mode }))
@@ -86,6 +96,11 @@ impl NodeStore {
     /// What can be said of it.
     pub fn info(&self) -> StoreInfo {
         self.0.info()
+    }
+
+    /// Writes a backup while the store goes on; returns when it is whole.
+    pub fn backup(&self, folder: &Path) -> Result<BackupInfo, StoreError> {
+        self.0.backup(folder)
     }
 
     /// Ends the process if the store turns out not to be readable: without it the shards serve nobody.
@@ -138,11 +153,19 @@ fn policy(setting: SyncSetting) -> (StoreMode, StoreSync) {
     }
 }
 
-fn tell_health(health: StoreHealth, why: &str) {
-    match health {
-        StoreHealth::Failing => log::error!(
-            "the store cannot write: {why}; messages of QoS 1 and 2 are refused until it can, nothing acknowledged is lost"
-        ),
-        StoreHealth::Good => log::info!("the store writes again"),
-    }
+fn tell_health(alarms: Arc<Alarms>) -> OnHealth {
+    Box::new(move |health, why| match health {
+        StoreHealth::Failing => {
+            alarms.raise(&STORE_FAILING, format!("{why}; nothing acknowledged is lost"));
+        }
+        StoreHealth::Good => alarms.clear(&STORE_FAILING),
+    })
+}
+
+/// Checks a backup and lays it ready in a data folder: the broker there takes it over when it starts the next time.
+///
+/// # Errors
+/// [`StoreError`]: it is damaged, of a newer version, or cannot be copied. Nothing is changed then.
+pub fn restore_store(data_dir: &Path, backup: &Path) -> Result<BackupInfo, StoreError> {
+    store::restore(backup, &data_dir.join(FOLDER))
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use io_uring::{cqueue, opcode, squeue, types};
 use shard::ListenerId;
 
+use crate::admission::{Arrival, Newcomer};
 use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
@@ -20,6 +21,13 @@ use crate::slots::{Phase, UNKNOWN};
 const ONE_SHOTS: u32 = 16;
 /// How often accept errors are logged at most.
 const LOG_INTERVAL_MS: u64 = 60_000;
+/// Connections that had waited too long, closed in one tick.
+const LATE_MAX: usize = 1024;
+/// Receives of handshakes that wait for their tick, above which no further connection with a handshake is let in.
+const HANDSHAKES_WAITING_MAX: usize = 64;
+/// Of a socket that is writable a poll with these ends at once, and says whether the peer has closed its side.
+#[allow(clippy::cast_sign_loss, reason = "bits")]
+const STILL_THERE_EVENTS: u32 = (libc::POLLOUT | libc::POLLRDHUP) as u32;
 /// `SOCKET_URING_OP_GETSOCKOPT`.
 const SOCKET_OP_GETSOCKOPT: u32 = 2;
 /// Bytes of a `sockaddr_in`.
@@ -52,6 +60,7 @@ struct Listening {
     /// No more connections are wanted.
     removed: bool,
     logged_at_ms: Option<u64>,
+    storm_logged_at_ms: Option<u64>,
 }
 
 /// The listening sockets of this shard and the addresses on their way.
@@ -170,6 +179,7 @@ impl<C: Core> Driver<C> {
             rests_until_ms: None,
             removed: false,
             logged_at_ms: None,
+            storm_logged_at_ms: None,
         };
         // One that was stopped is started in its old place: addresses on their way name it by that, and the list does not grow.
         let ended = |old: &Listening| {
@@ -303,7 +313,7 @@ impl<C: Core> Driver<C> {
                 self.occupy(core, index, Phase::Naming);
                 match named {
                     None => self.ask_name(index, tag.index()),
-                    Some(peer) => self.introduce(core, index, tag.index(), peer),
+                    Some(peer) => self.arrived(core, index, tag.index(), peer),
                 }
             }
             // It was moved to another lane.
@@ -339,24 +349,104 @@ impl<C: Core> Driver<C> {
         self.lanes.completed(tag.index());
         let len = usize::try_from(result).unwrap_or(0);
         let (peer, listener) = self.accepts.take_place(tag.generation(), len);
-        self.introduce(core, tag.index(), listener, peer);
+        self.arrived(core, tag.index(), listener, peer);
     }
 
-    /// Tells the shard of a connection whose peer is known; closes one whose peer is gone already.
-    fn introduce(&mut self, core: &mut C, index: u32, listener: u32, peer: Option<SocketAddr>) {
-        let listener = self.accepts.listeners[listener as usize].id;
-        let slot = self.slots.get(index).expect("an accepted connection has its slot");
-        assert_eq!(slot.phase, Phase::Naming, "a connection is introduced once");
-        if let Some(peer) = peer {
-            slot.phase = Phase::Open;
-            let id = core.accepted(index, listener, peer);
-            assert_eq!(id.index, index, "a connection's index is its slot");
-            slot.generation = id.generation;
-            self.add_filter(index, listener);
-        } else {
-            slot.set(UNKNOWN);
-            self.submit_close(index);
+    /// A connection's peer is known: it is let in, or waits for its turn. One whose peer is gone already is closed.
+    fn arrived(&mut self, core: &mut C, index: u32, listener: u32, peer: Option<SocketAddr>) {
+        let Some(peer) = peer else { return self.turn_away(index) };
+        let new = Newcomer { index, listener, peer, since_ms: self.now.mono_ms };
+        let Self { admission, accepts, filter_table, .. } = self;
+        let id = accepts.listeners[listener as usize].id;
+        match admission.arrive(new, || filter_table.has_handshake(id)) {
+            Arrival::LetIn => self.introduce(core, new),
+            Arrival::Waits => self.counters.add(ReactorCounter::AcceptWaited, 1),
+            Arrival::Refused => {
+                self.counters.add(ReactorCounter::AcceptQueueFull, 1);
+                self.tell_storm(listener);
+                self.turn_away(index);
+            }
         }
+    }
+
+    /// Tells the shard of a connection.
+    fn introduce(&mut self, core: &mut C, new: Newcomer) {
+        let listener = self.accepts.listeners[new.listener as usize].id;
+        let slot = self.slots.get(new.index).expect("an accepted connection has its slot");
+        assert_eq!(slot.phase, Phase::Naming, "a connection is introduced once");
+        slot.phase = Phase::Open;
+        let id = core.accepted(new.index, listener, new.peer);
+        assert_eq!(id.index, new.index, "a connection's index is its slot");
+        slot.generation = id.generation;
+        self.add_filter(new.index, listener, new.since_ms);
+    }
+
+    /// Closes a connection the shard has not been told of.
+    fn turn_away(&mut self, index: u32) {
+        self.slots.get(index).expect("an accepted connection has its slot").set(UNKNOWN);
+        self.submit_close(index);
+    }
+
+    /// Lets in those whose turn it is. Of one that has a handshake before it is asked first whether its peer is still there.
+    pub(crate) fn let_in(&mut self, core: &mut C) {
+        // Bytes of handshakes that wait hold receive buffers, which the connected clients need.
+        let layered = self.filters.waiting < HANDSHAKES_WAITING_MAX;
+        let mut late = 0;
+        while let Some((new, is_late)) = self.admission.next(self.now.mono_ms, layered) {
+            if is_late {
+                late += 1;
+                self.counters.add(ReactorCounter::AcceptLate, 1);
+                self.tell_storm(new.listener);
+                self.turn_away(new.index);
+                if late == LATE_MAX {
+                    break;
+                }
+                continue;
+            }
+            let id = self.accepts.listeners[new.listener as usize].id;
+            if !self.filter_table.has_handshake(id) {
+                self.introduce(core, new);
+                continue;
+            }
+            self.admission.ask(new);
+            let entry =
+                opcode::PollAdd::new(self.lanes.fixed(new.index), STILL_THERE_EVENTS).build();
+            let tag = Tag::new(Op::StillThere, 0, new.index);
+            // SAFETY: the entry points to no memory.
+            unsafe { self.lanes.push(new.index, &entry.user_data(tag.0)) };
+        }
+        // Those that remain want the next tick at once, unless handshakes have to end first; these make ticks themselves.
+        self.again |= self.admission.count() > 0;
+    }
+
+    /// The peer of a connection that has waited is still there, or is not: then nobody needs the handshake.
+    pub(crate) fn on_still_there(&mut self, core: &mut C, tag: Tag, result: i32) {
+        self.lanes.completed(tag.index());
+        let new = self.admission.answered(tag.index());
+        let gone = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+        if result < 0 || result & i32::from(gone) != 0 {
+            self.counters.add(ReactorCounter::AcceptLeft, 1);
+            self.turn_away(new.index);
+        } else {
+            self.introduce(core, new);
+        }
+    }
+
+    /// Says, now and then, that connections come faster than they can be let in.
+    fn tell_storm(&mut self, listener: u32) {
+        let now_ms = self.now.mono_ms;
+        let listener = &mut self.accepts.listeners[listener as usize];
+        if listener.storm_logged_at_ms.is_some_and(|at_ms| now_ms - at_ms < LOG_INTERVAL_MS) {
+            return;
+        }
+        listener.storm_logged_at_ms = Some(now_ms);
+        log::warn!(
+            "shard {}: connections come to listener {} faster than they can be let in: {} wait, others are closed \
+             (reactor/accept_queue_full, reactor/accept_late); see overload.accept_*",
+            self.id,
+            listener.name,
+            self.admission.count()
+        );
     }
 
     /// An accept failed: arm again at once, or rest, so that a full table costs neither a core nor a log.

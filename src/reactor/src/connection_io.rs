@@ -209,6 +209,7 @@ impl<C: Core> Driver<C> {
                     slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
                 let (is_held, is_filtered) = (slot.has(HELD) || share_used, slot.has(FILTERED));
                 if is_held || (is_filtered && self.is_over_handshakes(id.index)) {
+                    self.filters.waiting += usize::from(is_filtered && !is_held);
                     self.hold(id, Held::Bytes { id, buffer, len });
                 } else {
                     self.hand_in(core, id, buffer, len);
@@ -226,7 +227,10 @@ impl<C: Core> Driver<C> {
         let slot = self.slots.get(id.index).expect("checked by the caller");
         let is_filtered = slot.has(FILTERED);
         if slot.phase == Phase::Open {
-            let before = if slot.tick == tick { slot.tick_bytes } else { 0 };
+            // What it took beyond its share counts against the next.
+            let share = self.settings.tick_bytes_max;
+            let debt = slot.tick_bytes.saturating_sub(share).min(share);
+            let before = if slot.tick == tick { slot.tick_bytes } else { debt };
             slot.tick = tick;
             slot.tick_bytes = before.saturating_add(len);
         }
@@ -264,6 +268,7 @@ impl<C: Core> Driver<C> {
 
     /// Hands in what waited for this tick, each connection its share; the rest keeps its order.
     pub(crate) fn release_held(&mut self, core: &mut C) {
+        self.filters.waiting = 0;
         for _ in 0..self.held.len() {
             let held = self.held.pop_front().expect("counted");
             let id = held.id();
@@ -277,12 +282,20 @@ impl<C: Core> Driver<C> {
             };
             let share_used = slot.tick == tick && slot.tick_bytes >= self.settings.tick_bytes_max;
             let is_filtered = slot.has(FILTERED);
-            let share_used = share_used || (is_filtered && self.is_over_handshakes(id.index));
+            let puts_off = is_filtered && self.is_over_handshakes(id.index);
+            let is_bytes = matches!(held, Held::Bytes { .. });
+            let is_handshaking = is_filtered && self.is_handshaking(id.index);
+            self.filters.waiting += usize::from(puts_off && is_bytes);
             let slot = self.slots.get(id.index).expect("it is live");
+            let share_used = share_used || puts_off;
             match held {
                 _ if share_used => {
                     slot.set(HELD);
                     self.held.push_back(held);
+                }
+                // Its peer has gone: nobody needs the handshake any more, and the end follows in the queue.
+                Held::Bytes { buffer, .. } if slot.has(ENDED) && is_handshaking => {
+                    self.lanes.buffers(id.index).release(buffer);
                 }
                 Held::Bytes { buffer, len, .. } => {
                     // What follows of this connection in the queue sets it again, if it may not be handed in.

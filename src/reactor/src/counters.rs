@@ -14,6 +14,14 @@ pub enum ReactorCounter {
     AcceptTableFull,
     /// Accepts that failed otherwise.
     AcceptFailed,
+    /// Connections that had to wait before they were let in.
+    AcceptWaited,
+    /// Connections closed because too many of their source prefix waited to be let in.
+    AcceptQueueFull,
+    /// Connections closed because they had waited too long to be let in.
+    AcceptLate,
+    /// Connections whose client had gone when it was their turn.
+    AcceptLeft,
     /// Receives that ended because all buffers were in use; they are armed again.
     ReceiveNoBuffers,
     /// Times a connection had used up its share of a tick.
@@ -42,11 +50,15 @@ pub enum ReactorCounter {
 
 impl ReactorCounter {
     /// All of them, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Ticks,
         Self::Accepted,
         Self::AcceptTableFull,
         Self::AcceptFailed,
+        Self::AcceptWaited,
+        Self::AcceptQueueFull,
+        Self::AcceptLate,
+        Self::AcceptLeft,
         Self::ReceiveNoBuffers,
         Self::ReceiveShareUsed,
         Self::SendsContinued,
@@ -69,6 +81,10 @@ impl ReactorCounter {
             Self::Accepted => "reactor/accepted",
             Self::AcceptTableFull => "reactor/accept_enfile",
             Self::AcceptFailed => "reactor/accept_failed",
+            Self::AcceptWaited => "reactor/accept_waited",
+            Self::AcceptQueueFull => "reactor/accept_queue_full",
+            Self::AcceptLate => "reactor/accept_late",
+            Self::AcceptLeft => "reactor/accept_left",
             Self::ReceiveNoBuffers => "reactor/receive_enobufs",
             Self::ReceiveShareUsed => "reactor/receive_share_used",
             Self::SendsContinued => "reactor/sends_continued",

@@ -16,6 +16,7 @@ use shard::{ConnectionId, Effect, ListenerId, Now};
 
 use crate::ReactorSettings;
 use crate::accept::Accepts;
+use crate::admission::Admission;
 use crate::clock::{Clock, monotonic_ns};
 use crate::closing::Deadlines;
 use crate::connect::Connects;
@@ -89,6 +90,7 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) sends: Sends,
     pub(crate) moves: Moves,
     pub(crate) accepts: Accepts,
+    pub(crate) admission: Admission,
     pub(crate) connects: Connects,
     pub(crate) filters: Filters,
     pub(crate) filter_table: Arc<FilterTable>,
@@ -143,6 +145,7 @@ impl<C: Core> Driver<C> {
             sends: Sends::default(),
             moves: Moves::default(),
             accepts: Accepts::new(setup.multishot_accept),
+            admission: Admission::new(settings.admission),
             connects: Connects::default(),
             filters: Filters::default(),
             filter_table: setup.filter_table,
@@ -179,6 +182,7 @@ impl<C: Core> Driver<C> {
         self.tick = self.tick.wrapping_add(1);
         self.again = false;
         self.filters.handshakes = 0;
+        self.admission.begin_tick();
         core.begin_tick(now);
         if self.lanes.overflowed() {
             self.counters.add(ReactorCounter::CompletionOverflows, 1);
@@ -187,6 +191,9 @@ impl<C: Core> Driver<C> {
             self.release_held(core);
         }
         self.reap(core);
+        if self.admission.count() > 0 {
+            self.let_in(core);
+        }
         core.run_inbox();
         self.run_commands(core);
         core.run_timers();
@@ -326,6 +333,7 @@ impl<C: Core> Driver<C> {
             Some(Op::Timer) => self.on_timer(),
             Some(Op::Install) => self.on_install(core, lane, tag, result),
             Some(Op::Connect) => self.on_connect(core, tag, result),
+            Some(Op::StillThere) => self.on_still_there(core, tag, result),
             None => panic!("a completion with the unknown tag {:#x}", tag.0),
         }
     }
@@ -442,6 +450,10 @@ impl<C: Core> Driver<C> {
                 self.pause_receive(id);
             }
             Effect::HandOver { id, to, token } => self.hand_over(core, id, to, token),
+            Effect::Farewell { id, why } => {
+                self.adopt(id);
+                self.will_say(id, why);
+            }
             Effect::Close { id, mode } => {
                 self.adopt(id);
                 self.close(core, id, mode);

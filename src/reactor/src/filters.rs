@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use filter::{CloseWhy, Filter, FilterSettings, Stage};
-use shard::{ConnectionId, ListenerId, Outgoing, ReceiveEnd};
+use shard::{ConnectionId, Farewell, ListenerId, Outgoing, ReceiveEnd};
 
 use crate::core::Core;
 use crate::counters::ReactorCounter;
@@ -70,6 +70,11 @@ impl FilterTable {
         entries[place] = settings;
     }
 
+    /// Whether connections of a listener begin with a handshake their peer has to answer, TLS or WebSocket.
+    pub(crate) fn has_handshake(&self, listener: ListenerId) -> bool {
+        self.of(listener).is_some_and(|(it, _)| it.tls.is_some() || it.websocket.is_some())
+    }
+
     /// What a listener has now.
     fn of(&self, listener: ListenerId) -> Option<ListenerFilter> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +92,8 @@ pub(crate) struct Filtered {
     lent: Option<Outgoing>,
     /// The core knows who the peer is.
     is_introduced: bool,
+    /// What the peer will be told when we end.
+    farewell: CloseWhy,
     /// The peer was told that we end.
     has_said_goodbye: bool,
     /// The core was told that nothing more comes.
@@ -118,6 +125,8 @@ pub(crate) struct Filters {
     plain: Vec<u8>,
     /// Receives of handshakes in this tick.
     pub(crate) handshakes: u32,
+    /// Receives of handshakes that were put off.
+    pub(crate) waiting: usize,
     /// When connections must be done with the stage they are in, with their slots.
     deadlines: BTreeSet<(u64, u32)>,
 }
@@ -199,13 +208,14 @@ impl Filters {
 
 impl<C: Core> Driver<C> {
     /// Gives a connection that was accepted the filter of its listener, if that has one.
-    pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId) {
+    pub(crate) fn add_filter(&mut self, index: u32, listener: ListenerId, since_ms: u64) {
         let Some((settings, times)) = self.filter_table.of(listener) else { return };
         let filtered = Filtered {
             filter: Filter::new(&settings),
             wire: Vec::new(),
             lent: None,
             is_introduced: false,
+            farewell: CloseWhy::Normal,
             has_said_goodbye: false,
             has_ended: false,
             times,
@@ -215,7 +225,8 @@ impl<C: Core> Driver<C> {
             is_clogged: false,
         };
         self.place_filter(index, Box::new(filtered));
-        self.filters.set_deadline(index, self.now.mono_ms);
+        // The time it has waited to be let in counts.
+        self.filters.set_deadline(index, since_ms);
     }
 
     /// Puts a filter into a slot: a new one, or one that came with its connection.
@@ -226,8 +237,12 @@ impl<C: Core> Driver<C> {
 
     /// Whether a receive of this connection is a handshake for which this tick has no time any more.
     pub(crate) fn is_over_handshakes(&mut self, index: u32) -> bool {
-        self.filters.handshakes >= TICK_HANDSHAKES_MAX
-            && self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
+        self.filters.handshakes >= TICK_HANDSHAKES_MAX && self.is_handshaking(index)
+    }
+
+    /// Whether the TLS handshake of this connection is under way.
+    pub(crate) fn is_handshaking(&mut self, index: u32) -> bool {
+        self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
     }
 
     /// Hands in what a filter makes of received bytes; gives the buffer back.
@@ -393,13 +408,30 @@ impl<C: Core> Driver<C> {
         }
     }
 
+    /// The core has told why a connection will be closed.
+    pub(crate) fn will_say(&mut self, id: ConnectionId, why: Farewell) {
+        let is_filtered = self.slots.live(id).is_some_and(|slot| slot.has(FILTERED));
+        if let Some(filtered) = self.filters.get(id.index).filter(|_| is_filtered) {
+            filtered.farewell = match why {
+                Farewell::Done => CloseWhy::Normal,
+                Farewell::Stopping => CloseWhy::GoingAway,
+                Farewell::ProtocolError => CloseWhy::ProtocolError,
+                Farewell::BadPayload => CloseWhy::BadPayload,
+                Farewell::NotAllowed => CloseWhy::Policy,
+                Farewell::TooBig => CloseWhy::TooBig,
+                Farewell::Broken => CloseWhy::Internal,
+                Farewell::Busy => CloseWhy::TryAgainLater,
+            };
+        }
+    }
+
     /// Ends the layers in good order, once. True: a send is in flight.
     pub(crate) fn say_goodbye(&mut self, core: &mut C, id: ConnectionId) -> bool {
         let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
         if std::mem::replace(&mut filtered.has_said_goodbye, true) {
             return false;
         }
-        filtered.filter.close(CloseWhy::Normal, &mut filtered.wire);
+        filtered.filter.close(filtered.farewell, &mut filtered.wire);
         self.send_next_filtered(core, id)
     }
 }

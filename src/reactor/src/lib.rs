@@ -5,6 +5,7 @@
 //! ([`Core`]) with what happened and does what its effects ask for. It knows nothing of MQTT.
 
 mod accept;
+mod admission;
 mod buffers;
 mod clock;
 mod closing;
@@ -17,6 +18,7 @@ mod filters;
 mod hand_over;
 mod lanes;
 mod listener;
+mod memory;
 mod ops;
 mod probe;
 mod ring_setup;
@@ -28,12 +30,14 @@ mod thread;
 mod timer;
 mod wake;
 
+pub use admission::AdmissionSettings;
 pub use connect::Connect;
 pub use core::Core;
 pub use counters::{ReactorCounter, ReactorCounters};
 pub use filters::{FilterTable, FilterTimes, ListenerFilter};
 pub use lanes::FURTHER_SHARE;
 pub use listener::{BoundListener, ListenerError, bind_all, bind_one, try_bind};
+pub use memory::give_back_memory;
 pub use probe::{Features, ProbeError, ProbeReport, probe, raise_open_files};
 pub use ring_setup::{RingError, SUBMISSION_ENTRIES_LEAST};
 pub use ring_table::{RingTable, StartError};

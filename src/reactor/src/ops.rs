@@ -39,6 +39,8 @@ pub(crate) enum Op {
     Install = 13,
     /// A connect; index: slot, generation: place of the connect.
     Connect = 14,
+    /// Whether the peer of a connection that waited is still there; index: slot.
+    StillThere = 15,
 }
 
 impl Op {
@@ -60,6 +62,7 @@ impl Op {
             12 => Self::Timer,
             13 => Self::Install,
             14 => Self::Connect,
+            15 => Self::StillThere,
             _ => return None,
         })
     }

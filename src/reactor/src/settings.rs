@@ -1,5 +1,7 @@
 //! What a reactor can be told; one value for all shards.
 
+use crate::admission::AdmissionSettings;
+
 /// Settings of a reactor. The defaults suit a machine with many connections and small messages.
 #[derive(Debug, Clone)]
 pub struct ReactorSettings {
@@ -29,6 +31,8 @@ pub struct ReactorSettings {
     pub multishot_accept: bool,
     /// Time an accept rests after the table was full, in milliseconds.
     pub accept_backoff_ms: u64,
+    /// How connections are let in.
+    pub admission: AdmissionSettings,
     /// Time a closing connection has to take what is still to be sent, in milliseconds.
     pub linger_send_ms: u64,
     /// Time a closing connection has, after everything was sent, to close its side, in milliseconds.
@@ -53,6 +57,7 @@ impl Default for ReactorSettings {
             spin_us: 0,
             multishot_accept: true,
             accept_backoff_ms: 100,
+            admission: AdmissionSettings::default(),
             linger_send_ms: 5000,
             linger_drain_ms: 1000,
             background_shares: 100,

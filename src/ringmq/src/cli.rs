@@ -57,7 +57,7 @@ What it says goes to ringmq.log in the data folder.")]
     /// End the running broker and start it again with the arguments it was started with.
     #[command(after_help = "Example:\n  ringmq restart")]
     Restart,
-    /// Tell whether the broker runs, and which version.
+    /// Tell whether the broker runs, which version, and what is wrong (active alarms).
     #[command(after_help = "Examples:\n  ringmq status\n  ringmq status --json")]
     Status(Output),
     /// Print pong if the broker answers.
@@ -121,6 +121,18 @@ io tells of file descriptors; a client connection takes none: ports tells of con
         #[command(flatten)]
         output: Output,
     },
+    /// List, show and delete messages that wait to be published.
+    #[command(subcommand, arg_required_else_help = true)]
+    Delayed(Delayed),
+    /// Tell of the retained messages, list their topics, remove them.
+    #[command(subcommand, arg_required_else_help = true)]
+    Retainer(Retainer),
+    /// Tell of the store on disk, back it up, restore it.
+    #[command(subcommand, arg_required_else_help = true, visible_alias = "mnesia")]
+    Store(Store),
+    /// List what is wrong now, and what was.
+    #[command(after_help = "Examples:\n  ringmq alarms\n  ringmq alarms --json")]
+    Alarms(Output),
     /// List, ban and forgive those who may not connect.
     #[command(subcommand, arg_required_else_help = true)]
     Banned(Banned),
@@ -349,6 +361,93 @@ pub enum Subscriptions {
         client_id: String,
         /// Topic filter as it was subscribed to.
         topic: String,
+    },
+}
+
+/// Commands about delayed messages.
+#[derive(Debug, Subcommand)]
+pub enum Delayed {
+    /// List them, for each shard in the order they are due.
+    #[command(after_help = "Examples:\n  ringmq delayed list | head\n  ringmq delayed list --json")]
+    List(Output),
+    /// Show one with its payload.
+    #[command(
+        after_help = "Example:\n  ringmq delayed show 18bcfe56800-60a24f1c63c8000000b1f400000001"
+    )]
+    Show {
+        /// Its name, as listed.
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Delete one: it will not be published.
+    #[command(
+        after_help = "Example:\n  ringmq delayed delete 18bcfe56800-60a24f1c63c8000000b1f400000001"
+    )]
+    Delete {
+        /// Its name, as listed.
+        id: String,
+    },
+}
+
+/// `store ...`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Tell of its sizes, rates, latencies and health.
+    #[command(after_help = "Example:\n  ringmq store info")]
+    Info(Output),
+    /// Write all of it, as it is at one moment, into a folder; the broker goes on meanwhile.
+    #[command(after_help = "Example:\n  ringmq store backup /var/backups/ringmq/monday")]
+    Backup {
+        /// The folder; made if it is not there. It must not have a backup.
+        folder: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check a backup and lay it ready: the broker takes it over when it is started the next time, in place of what it has.
+    #[command(after_help = "\
+Example:
+  ringmq store restore /var/backups/ringmq/monday && ringmq restart
+
+The broker may run or not. What it had before stays in the folder store of the data folder until the new one is whole.")]
+    Restore {
+        /// The folder of the backup.
+        folder: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Commands about retained messages.
+#[derive(Debug, Subcommand)]
+pub enum Retainer {
+    /// Tell how many there are and how many there may be.
+    #[command(after_help = "Example:\n  ringmq retainer info")]
+    Info(Output),
+    /// List topics that have one.
+    #[command(
+        after_help = "Examples:\n  ringmq retainer topics --limit 100\n  ringmq retainer topics --json"
+    )]
+    Topics {
+        /// Most of them.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove them, all or those whose topic matches a filter.
+    #[command(after_help = "\
+Examples:
+  ringmq retainer clean 'sensor/+/temperature'
+  ringmq retainer clean                           # all but those whose topic begins with $
+
+Subscribers are told nothing.")]
+    Clean {
+        /// Topic filter.
+        #[arg(default_value = "#")]
+        filter: String,
+        #[command(flatten)]
+        output: Output,
     },
 }
 

@@ -155,6 +155,9 @@ fn start_log(level: LogLevel) {
         .filter_level(level)
         // It prints its errors as Rust values over several lines; what matters of them comes back as our own.
         .filter_module("glommio", log::LevelFilter::Off)
+        // The engine of the store tells of its daily work, which is of no use to who runs a broker.
+        .filter_module("fjall", level.min(log::LevelFilter::Warn))
+        .filter_module("lsm_tree", level.min(log::LevelFilter::Warn))
         .format_target(false)
         .init();
 }

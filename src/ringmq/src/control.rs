@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use admin::protocol::{AdminRequest, BrokerLine};
+use admin::protocol::{AdminRequest, AlarmLine, BrokerLine};
 use admin::{DataFolder, DataFolderError};
 use clap::Parser;
 use config::ConfigError;
@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::cli::{Cli, Command as CliCommand, Output, RunArgs};
 use crate::client::{ClientError, ask_within, broker};
 use crate::console;
+use crate::show;
 
 /// The name of a node nobody has named.
 const NODE_DEFAULT: &str = "ringmq@127.0.0.1";
@@ -209,6 +210,20 @@ fn running_text(broker: &BrokerLine) -> String {
     format!("Node '{}' is started\nringmq {} is running", broker.node, broker.version)
 }
 
+/// What is wrong with the running broker; nothing if it does not tell.
+fn active_alarms(folder: &DataFolder) -> Vec<AlarmLine> {
+    let mut alarms: Vec<AlarmLine> = Vec::new();
+    let asked = ask_within(folder, &AdminRequest::Alarms, ANSWER_TIMEOUT, |row| {
+        alarms.push(serde_json::from_str(row)?);
+        Ok(())
+    });
+    if asked.is_err() {
+        return Vec::new();
+    }
+    alarms.retain(|alarm| alarm.active);
+    alarms
+}
+
 /// `status`: whether it runs.
 ///
 /// # Errors
@@ -218,13 +233,18 @@ pub fn status(folder: &DataFolder, output: Output) -> Result<bool, ControlError>
         Ok(broker) if output.json => {
             let object = json!({
                 "node": broker.node, "running": true, "version": broker.version, "pid": broker.pid,
-                "uptime_s": broker.uptime_s, "shards": broker.shards,
+                "uptime_s": broker.uptime_s, "shards": broker.shards, "alarms": active_alarms(folder),
             });
             say(&object.to_string())?;
             Ok(true)
         }
         Ok(broker) => {
-            say(&running_text(&broker))?;
+            let mut text = running_text(&broker);
+            for alarm in active_alarms(folder) {
+                text.push('\n');
+                text.push_str(&show::alarm(&alarm));
+            }
+            say(&text)?;
             Ok(true)
         }
         Err(_) if output.json => {

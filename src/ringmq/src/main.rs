@@ -81,6 +81,10 @@ fn perform(cli: Cli) -> u8 {
             answered(&folder, query::listener(&folder, command))
         }
         Command::Vm { part, output } => answered(&folder, query::vm(&folder, part, output)),
+        Command::Delayed(command) => answered(&folder, query::delayed(&folder, command)),
+        Command::Retainer(command) => answered(&folder, query::retainer(&folder, command)),
+        Command::Store(command) => answered(&folder, query::store(&folder, command)),
+        Command::Alarms(output) => answered(&folder, query::alarms(&folder, output)),
         Command::Banned(command) => answered(&folder, query::banned(&folder, command)),
         Command::Acl(command) => answered(&folder, query::acl(&folder, &command)),
         Command::Config(command) => answered(&folder, query::config(&folder, &command)),

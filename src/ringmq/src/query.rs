@@ -3,11 +3,12 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use admin::DataFolder;
-use admin::protocol::{AdminRequest, SubscriptionLine, VmPart as AdminVmPart};
+use admin::protocol::{AdminRequest, ErrorKind, SubscriptionLine, VmPart as AdminVmPart};
+use admin::store_line::BackupLine;
 
 use crate::cli::{
-    Acl, Banned, BannedKind, BrokerPart, Clients, Config, ListenerArgs, Listeners, Output, Routes,
-    SessionKind, Sessions, Subscriptions, VmPart,
+    Acl, Banned, BannedKind, BrokerPart, Clients, Config, Delayed, ListenerArgs, Listeners, Output,
+    Retainer, Routes, SessionKind, Sessions, Store, Subscriptions, VmPart,
 };
 use crate::client::{ClientError, ask};
 use crate::show;
@@ -22,7 +23,14 @@ enum Form {
     Subscription,
     Listener,
     Setting { doc: bool },
+    Alarm,
     Ban,
+    Delayed,
+    Retainer,
+    Retained,
+    Removed,
+    Store,
+    Backup,
     Broker,
     Stats,
     Metrics,
@@ -161,6 +169,11 @@ pub fn vm(folder: &DataFolder, part: Option<VmPart>, output: Output) -> Result<(
     rows(folder, &AdminRequest::Vm { part }, Form::Vm, output)
 }
 
+/// `alarms` (SEED-OBS-03)
+pub fn alarms(folder: &DataFolder, output: Output) -> Result<(), ClientError> {
+    rows(folder, &AdminRequest::Alarms, Form::Alarm, output)
+}
+
 /// `banned ...` (SEED-AUTH-19)
 pub fn banned(folder: &DataFolder, command: Banned) -> Result<(), ClientError> {
     let name = |kind| {
@@ -180,6 +193,59 @@ pub fn banned(folder: &DataFolder, command: Banned) -> Result<(), ClientError> {
         }
         Banned::Del { kind, who } => {
             done(folder, &AdminRequest::BannedDel { kind: name(kind), who })
+        }
+    }
+}
+
+/// `delayed ...` (SEED-PUB-16)
+pub fn delayed(folder: &DataFolder, command: Delayed) -> Result<(), ClientError> {
+    match command {
+        Delayed::List(output) => rows(folder, &AdminRequest::DelayedList, Form::Delayed, output),
+        Delayed::Show { id, output } => {
+            rows(folder, &AdminRequest::DelayedShow { id }, Form::Delayed, output)
+        }
+        Delayed::Delete { id } => done(folder, &AdminRequest::DelayedDelete { id }),
+    }
+}
+
+/// `store ...` (SEED-CLI-48)
+pub fn store(folder: &DataFolder, command: Store) -> Result<(), ClientError> {
+    match command {
+        Store::Info(output) => rows(folder, &AdminRequest::StoreInfo, Form::Store, output),
+        Store::Backup { folder: to, output } => {
+            let to = std::path::absolute(&to).map_err(ClientError::Output)?;
+            let request = AdminRequest::StoreBackup { folder: to.to_string_lossy().into_owned() };
+            rows(folder, &request, Form::Backup, output)
+        }
+        Store::Restore { folder: from, output } => {
+            let staged = node::restore_store(folder.path(), &from).map_err(|error| {
+                ClientError::Refused { kind: ErrorKind::Failed, text: error.to_string() }
+            })?;
+            let line = BackupLine::from(staged);
+            let mut out = out();
+            let text = if output.json {
+                serde_json::to_string(&line).map_err(io::Error::from)
+            } else {
+                Ok(format!(
+                    "{}; it is taken over when the broker is started the next time",
+                    show::backup(line)
+                ))
+            };
+            text.and_then(|text| writeln!(out, "{text}").and_then(|()| out.flush()))
+                .map_err(ClientError::Output)
+        }
+    }
+}
+
+/// `retainer ...` (SEED-CLI-58)
+pub fn retainer(folder: &DataFolder, command: Retainer) -> Result<(), ClientError> {
+    match command {
+        Retainer::Info(output) => rows(folder, &AdminRequest::RetainerInfo, Form::Retainer, output),
+        Retainer::Topics { limit, output } => {
+            rows(folder, &AdminRequest::RetainerTopics { limit }, Form::Retained, output)
+        }
+        Retainer::Clean { filter, output } => {
+            rows(folder, &AdminRequest::RetainerClean { filter }, Form::Removed, output)
         }
     }
 }
@@ -242,7 +308,14 @@ fn text(form: Form, row: &str) -> io::Result<String> {
         Form::Subscription => show::subscription(&show::parse(row)?),
         Form::Listener => show::listener(&show::parse(row)?),
         Form::Setting { doc } => show::setting(&show::parse(row)?, doc),
+        Form::Alarm => show::alarm(&show::parse(row)?),
         Form::Ban => show::ban(&show::parse(row)?),
+        Form::Delayed => show::delayed(&show::parse(row)?),
+        Form::Retainer => show::retainer(&show::parse(row)?),
+        Form::Retained => show::retained(&show::parse(row)?),
+        Form::Removed => show::removed(show::parse(row)?),
+        Form::Store => show::store(&show::parse(row)?),
+        Form::Backup => show::backup(show::parse(row)?),
         Form::Broker => show::broker(&show::parse(row)?),
         Form::Stats => show::numbers(&show::parse(row)?, 20),
         Form::Metrics => show::numbers(&show::parse(row)?, 24),

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::io;
 
 use admin::protocol::{
-    BanLine, BrokerLine, ClientLine, ListenerLine, RouteLine, SessionLine, SettingLine,
-    SubscriptionLine,
+    AlarmLine, BanLine, BrokerLine, ClientLine, DelayedLine, ListenerLine, RemovedLine,
+    RetainedLine, RetainerLine, RouteLine, SessionLine, SettingLine, SubscriptionLine,
 };
+use admin::store_line::{BackupLine, LatencyLine, StoreLine};
 use admin::text::datetime;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -134,6 +135,19 @@ pub fn setting(s: &SettingLine, doc: bool) -> String {
     format!("{line:<56} ## {}", s.origin)
 }
 
+/// `Alarm(<id>, severity=..., raised=..., cleared=..., <what was found>)`
+pub fn alarm(a: &AlarmLine) -> String {
+    format!(
+        "Alarm({}, severity={}, raised={}, cleared={}, {}: {})",
+        a.id,
+        a.severity,
+        datetime(a.raised_at),
+        a.cleared_at.map_or_else(|| "no".to_owned(), datetime),
+        safe(&a.title),
+        safe(&a.summary)
+    )
+}
+
 /// `Banned(clientid, <id>, reason=..., by=..., at=..., until=...)`
 pub fn ban(b: &BanLine) -> String {
     format!(
@@ -145,6 +159,92 @@ pub fn ban(b: &BanLine) -> String {
         datetime(b.at),
         b.until.map_or_else(|| "never".to_owned(), datetime)
     )
+}
+
+/// `Delayed(<id>, topic=..., ...)`, and the payload if it was asked for.
+pub fn delayed(d: &DelayedLine) -> String {
+    let mut text = format!(
+        "Delayed({}, topic={}, qos={}, retain={}, publish_at={}, expected_at={}, payload_bytes={})",
+        d.id,
+        safe(&d.topic),
+        d.qos,
+        d.retain,
+        datetime(d.publish_at_ms / 1000),
+        datetime(d.expected_at_ms / 1000),
+        d.payload_bytes
+    );
+    for (name, payload) in [("payload", &d.payload), ("payload_hex", &d.payload_hex)] {
+        if let Some(payload) = payload {
+            let _ = write!(text, "\n  {name:<16}: {}", safe(payload));
+        }
+    }
+    text
+}
+
+/// A line for each number of `retainer info`.
+pub fn retainer(r: &RetainerLine) -> String {
+    let max = r.max_message_num.map_or_else(|| "infinity".to_owned(), |max| max.to_string());
+    let lines = [
+        ("messages", r.messages.to_string()),
+        ("bytes", r.bytes.to_string()),
+        ("storage_type", r.storage_type.clone()),
+        ("max_message_num", max),
+        ("max_payload_size", r.max_payload_size.to_string()),
+        ("expiry_interval", format!("{}s", r.expiry_interval_s)),
+    ];
+    lines.map(|(name, value)| format!("{name:<16}: {value}")).join("\n")
+}
+
+/// A line for each number of `store info`.
+pub fn store(s: &StoreLine) -> String {
+    let latency = |of: &LatencyLine| {
+        format!(
+            "p50 {} us, p99 {} us, p99.9 {} us, max {} us, {} measured",
+            of.p50_us, of.p99_us, of.p999_us, of.max_us, of.count
+        )
+    };
+    let found = s.found.map_or_else(
+        || "being read".to_owned(),
+        |found| {
+            format!(
+                "{} sessions, {} subscriptions, {} retained, {} delayed",
+                found.sessions, found.subscriptions, found.retained, found.delayed
+            )
+        },
+    );
+    let mut lines = vec![
+        ("health", s.health.clone()),
+        ("last error", s.last_error.clone().unwrap_or_else(|| "none".to_owned())),
+        ("format", s.format.to_string()),
+        ("at the start", found),
+        ("commits", format!("{}, {:.1}/s", s.commits, s.commits_per_s)),
+        ("batches", s.batches.to_string()),
+        ("changes", s.changes.to_string()),
+        ("keys written", s.keys.to_string()),
+        ("commit", latency(&s.commit)),
+        ("sync", latency(&s.sync)),
+        ("cut off", format!("{} bytes, {} writes nobody was told of", s.cut_bytes, s.cut_writes)),
+        ("damaged", format!("{} values, {} counts", s.damaged_values, s.damaged_counts)),
+        ("journal", format!("{} bytes", s.journal_bytes)),
+    ];
+    lines.extend(s.keyspaces.iter().map(|(name, bytes)| (&**name, format!("{bytes} bytes"))));
+    let lines = lines.into_iter().map(|(name, value)| format!("{name:<16}: {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `1234 records, 56789 bytes`
+pub fn backup(b: BackupLine) -> String {
+    format!("{} records, {} bytes", b.records, b.bytes)
+}
+
+/// The topic only, as EMQ's `retainer topics`.
+pub fn retained(r: &RetainedLine) -> String {
+    safe(&r.topic)
+}
+
+/// `5 removed`
+pub fn removed(r: RemovedLine) -> String {
+    format!("{} removed", r.removed)
 }
 
 /// The four lines of `broker` (SEED-CLI-02).

@@ -5,6 +5,7 @@
 pub mod acl;
 mod alias;
 mod awaiting_rel;
+mod delayed;
 mod inflight;
 mod message;
 mod mqueue;
@@ -15,6 +16,7 @@ mod will;
 
 pub use alias::{InboundAliases, OutboundAliases, TopicForm};
 pub use awaiting_rel::{AwaitingRel, Received};
+pub use delayed::{Delay, Delayed, DelayedId, DelayedIdError, DelayedMessages};
 pub use inflight::{Awaiting, Entry, Inflight, SPAN_MAX};
 pub use message::{Message, MessageId, MessageIds, Origin, Publication, expiry_interval_left_s};
 pub use mqueue::{Delivery, Mqueue, MqueueLimits, Pushed};

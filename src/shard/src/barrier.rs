@@ -6,8 +6,8 @@
 //! that they keep them. So a PUBACK that has left means that the message is in every queue it has to reach, a SUBACK that the subscription
 //! stays, a PUBREL that the PUBREC is known; and the order of what a client gets is never another one.
 //!
-//! Without `always` only one thing waits: the answer to a retained message that another shard keeps, so that who subscribes after
-//! it, on whatever shard, gets that message or a later one.
+//! Without `always` only one thing waits: the answer to a retained or a delayed message that another shard keeps, so that who
+//! subscribes after a retained one, on whatever shard, gets that message or a later one.
 
 use std::collections::VecDeque;
 
@@ -98,7 +98,7 @@ pub(crate) struct Barrier {
     on_their_way: VecDeque<OnItsWay>,
     /// Messages that go to other shards when their batch is handed over.
     held: VecDeque<Held>,
-    /// Publications of `QoS` 1 and 2 are counted, not only retained ones.
+    /// Publications of `QoS` 1 and 2 are counted, not only those that are to be retained or delayed.
     counts_all: bool,
 }
 
@@ -125,7 +125,8 @@ impl Barrier {
 
     /// Whether a publication is one that its receiver has to say it keeps.
     pub fn counts(&self, target: Target<'_>, qos: QoS) -> bool {
-        target == Target::Retained || (self.counts_all && qos != QoS::AtMostOnce)
+        matches!(target, Target::Retained | Target::Delayed { .. })
+            || (self.counts_all && qos != QoS::AtMostOnce)
     }
 
     /// A publication that counts went to a shard.
@@ -379,9 +380,10 @@ mod tests {
     }
 
     #[test]
-    fn only_retained_messages_count_without_always() {
+    fn only_retained_and_delayed_messages_count_without_always() {
         let barrier = Barrier::new(2, false);
         assert!(barrier.counts(Target::Retained, QoS::AtMostOnce));
+        assert!(barrier.counts(Target::Delayed { due_unix_ms: 7 }, QoS::AtMostOnce));
         assert!(!barrier.counts(Target::Subscribers, QoS::ExactlyOnce));
         assert!(Barrier::new(2, true).counts(Target::Subscribers, QoS::AtLeastOnce));
     }

@@ -52,6 +52,8 @@ pub(crate) struct Clients {
     pub message_ids: MessageIds,
     /// Deliveries of this tick: what a tick is bounded by.
     pub work: usize,
+    /// Bytes that may wait for a client before `QoS` 0 to it is dropped: fewer while the shard is overloaded.
+    pub qos0_bytes_max: usize,
     /// Changes on their way to the store, if there is one.
     pub journal: Option<Journal>,
     /// What waits for something to be kept.
@@ -226,8 +228,12 @@ impl Clients {
     }
 
     fn has_outbox_room(&self, connection: u32) -> bool {
+        self.outbox_bytes(connection) < self.settings.conn.pending_bytes_max
+    }
+
+    fn outbox_bytes(&self, connection: u32) -> usize {
         let outbox = self.connections.at(connection).map_or(crate::outbox::NO_OUTBOX, |c| c.outbox);
-        self.outboxes.bytes(outbox) < self.settings.conn.pending_bytes_max
+        self.outboxes.bytes(outbox)
     }
 
     /// The inflight window of a client: the smaller of ours and its Receive Maximum (MQTT-3.3.4-9).
@@ -244,8 +250,11 @@ impl Clients {
         form: Form<'_>,
         dispatch: &mut Dispatch<'_>,
     ) -> Delivered {
-        if !self.has_outbox_room(connection) {
-            self.count_drop(QoS::AtMostOnce, DropReason::OutboxFull);
+        let waiting = self.outbox_bytes(connection);
+        if waiting >= self.qos0_bytes_max {
+            let is_full = waiting >= self.settings.conn.pending_bytes_max;
+            let reason = if is_full { DropReason::OutboxFull } else { DropReason::Overloaded };
+            self.count_drop(QoS::AtMostOnce, reason);
             return self.dropped(session);
         }
         if !self.write_publish(connection, form, dispatch) {
@@ -441,8 +450,7 @@ impl Clients {
     /// Sends again what has waited for `retry_interval` (SEED-SESS-04).
     pub fn resend_overdue(&mut self, session: SessionId, before_ms: u64) {
         let Some(connection) = self.connected(session) else { return };
-        let outbox = self.connections.at(connection).map_or(crate::outbox::NO_OUTBOX, |c| c.outbox);
-        if self.outboxes.bytes(outbox) > 0 {
+        if self.outbox_bytes(connection) > 0 {
             // It has not even got what was sent before.
             return;
         }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt::{ProtocolVersion, QoS, ReasonCode, RetainHandling};
 use ring::ShardSet;
+use session::DelayedId;
 use session::acl::Acl;
 
 use crate::ListenerId;
@@ -133,6 +134,10 @@ pub enum Request {
         /// A `$SYS` message: not counted as client traffic (SEED-SYS-12).
         sys: bool,
     },
+    /// What is asked about delayed messages.
+    Delayed(DelayedRequest),
+    /// What is asked about retained messages.
+    Retainer(RetainerRequest),
     /// Replaces the rules of access; applies to what clients ask from now on. Reply: [`Reply::Done`].
     AclReload(Arc<Acl>),
     /// Replaces the list of who may not connect. Reply: [`Reply::Done`].
@@ -161,6 +166,46 @@ pub enum Request {
         reason: ReasonCode,
         /// Time the shard has for it.
         grace_ms: u32,
+    },
+}
+
+/// What may be asked about the delayed messages of a shard.
+#[derive(Debug, Clone, Copy)]
+pub enum DelayedRequest {
+    /// Those that wait, in the order they are due. Reply: [`Reply::Delayed`].
+    Page {
+        /// The last one of the page before.
+        cursor: Option<DelayedId>,
+        /// Most rows to give, at most [`PAGE_ROWS_MAX`].
+        limit: u32,
+    },
+    /// One with its payload. Reply: [`Reply::DelayedMessage`].
+    Show(DelayedId),
+    /// Deletes one. Reply: [`Reply::Done`] or [`Reply::NotFound`].
+    Delete(DelayedId),
+}
+
+/// What may be asked about the retained messages of a shard. Each looks at a bounded number of them.
+#[derive(Debug, Clone)]
+pub enum RetainerRequest {
+    /// Topics with a retained message, in order. Reply: [`Reply::Retained`].
+    Page {
+        /// The last one of the page before.
+        cursor: Option<String>,
+        /// Most rows to give, at most [`PAGE_ROWS_MAX`].
+        limit: u32,
+    },
+    /// Counts messages and their bytes. Reply: [`Reply::RetainedPart`].
+    Measure {
+        /// Where the part before ended.
+        cursor: Option<String>,
+    },
+    /// Removes messages. Reply: [`Reply::RetainedPart`] or [`Reply::Refused`].
+    Clean {
+        /// Those whose topic matches it.
+        filter: String,
+        /// Where the part before ended.
+        cursor: Option<String>,
     },
 }
 
@@ -233,6 +278,14 @@ pub enum Reply {
     Bans(Vec<Ban>),
     /// One row for each listener.
     Listeners(Vec<ListenerRow>),
+    /// A page of delayed messages.
+    Delayed(Page<DelayedRow, DelayedId>),
+    /// One delayed message.
+    DelayedMessage(Option<Box<DelayedRow>>),
+    /// A page of retained messages.
+    Retained(Page<RetainedRow, String>),
+    /// A part of them was looked at.
+    RetainedPart(RetainedPart),
     /// Buckets in rising order.
     TickHistogram(Vec<TickBucket>),
     /// The shard has shut down.
@@ -342,6 +395,49 @@ pub struct SubscriptionRow {
     pub retain_handling: RetainHandling,
     /// Subscription identifier.
     pub subscription_id: Option<u32>,
+}
+
+/// A message that waits to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DelayedRow {
+    /// Its name, and when it is due.
+    pub id: DelayedId,
+    /// The topic it will be published to.
+    pub topic: String,
+    /// Its `QoS`.
+    pub qos: QoS,
+    /// Its RETAIN.
+    pub retain: bool,
+    /// When it was received.
+    pub published_unix_ms: u64,
+    /// Bytes of the payload.
+    pub payload_len: u64,
+    /// The payload, where one message was asked for.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// A retained message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetainedRow {
+    /// Its topic.
+    pub topic: String,
+    /// Its `QoS`.
+    pub qos: QoS,
+    /// When it was received.
+    pub published_unix_ms: u64,
+    /// Bytes of the payload.
+    pub payload_len: u64,
+}
+
+/// What was found, or removed, in a part of a shard's retained messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetainedPart {
+    /// How many messages.
+    pub messages: u64,
+    /// Bytes of their topics, properties and payloads.
+    pub bytes: u64,
+    /// Where the next part begins; none: this was the last one.
+    pub next: Option<String>,
 }
 
 /// What one shard knows of a listener.

@@ -4,6 +4,7 @@ use config::{MqttSettings, ServerMoved};
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{
     ConnAck, ConnAckProperties, Connect, FrameHeader, Packet, ProtocolVersion, QoS, ReasonCode,
+    topic,
 };
 use router::{SessionId, home, slot};
 use session::acl::{Access, AclClient, AclDecision};
@@ -58,6 +59,10 @@ impl Shard {
         }
         self.clients.metrics.inc(Counter::PacketsReceived);
         self.clients.metrics.inc(Counter::PacketsConnect);
+        if let Some(reason) = self.guard.refusal() {
+            self.refuse_connect_for(id, Some(connect.version), reason, End::Overloaded);
+            return Handled::Done; // SEED-LSN-24
+        }
         match self.check_connect(id, &connect) {
             Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
             Ok(()) => self.accept_connect(id, &connect),
@@ -134,6 +139,16 @@ impl Shard {
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
     ) {
+        self.refuse_connect_for(id, version, reason, End::ConnectRefused(reason));
+    }
+
+    fn refuse_connect_for(
+        &mut self,
+        id: ConnectionId,
+        version: Option<ProtocolVersion>,
+        reason: ReasonCode,
+        end: End,
+    ) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         if let Some(version) = version {
             connection.version = version;
@@ -159,7 +174,7 @@ impl Shard {
             });
         }
         self.clients.metrics.inc(Counter::ClientConnectRefused);
-        self.end_connection(id, End::ConnectRefused(reason));
+        self.end_connection(id, end);
     }
 
     fn accept_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
@@ -217,21 +232,27 @@ impl Shard {
             self.clients.resend_inflight(session); // MQTT-4.4.0-1
             self.clients.drain_mqueue(session);
         }
+        self.auto_subscribe(id, session, present);
     }
 
-    /// The prefix of a client's topics, and its will's topic behind it.
+    /// The prefix of a client's topics, and its will's topic rewritten and behind it, if that is another.
     fn mount_client(
         &self,
         profile: &Profile,
         client_id: &str,
         connect: &Connect<'_>,
     ) -> Result<(Option<Box<str>>, Option<String>), ReasonCode> {
-        let Some(template) = &profile.options.mountpoint else { return Ok((None, None)) };
+        let rewritten = connect.will.as_ref().and_then(|will| self.rewrites.apply(will.topic));
+        if rewritten.as_ref().is_some_and(|t| topic::validate_name(t, &self.limits).is_err()) {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        let Some(template) = &profile.options.mountpoint else { return Ok((None, rewritten)) };
         let len_max = self.limits.topic_len_max.min(usize::from(u16::MAX));
         let prefix = expand(template, client_id, connect.username, len_max)?;
         let Some(will) = &connect.will else { return Ok((Some(prefix), None)) };
         let mut topic = String::new();
-        let fits = mount(&prefix, will.topic, &self.limits, &mut topic);
+        let own = rewritten.as_deref().unwrap_or(will.topic);
+        let fits = mount(&prefix, own, &self.limits, &mut topic);
         if fits { Ok((Some(prefix), Some(topic))) } else { Err(ReasonCode::TopicNameInvalid) }
     }
 

@@ -71,6 +71,8 @@ impl Shard {
             Request::Publish { topic, payload, qos, retain, sys } => {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
+            Request::Delayed(request) => self.perform_delayed(request),
+            Request::Retainer(request) => self.perform_retainer(request),
             Request::AclReload(acl) => self.acl_reload(acl),
             Request::BannedReplace(banned) => {
                 self.banned = banned;
@@ -375,26 +377,6 @@ impl Clients {
         change(&self.metrics, Gauge::PersistentSessions, &mut slot.counted_persistent, persistent);
         change(&self.metrics, Gauge::Queues, &mut slot.counted_queue, queue);
         change(&self.metrics, Gauge::QueueAlarms, &mut slot.counted_alarm, alarm);
-        if alarm != was_alarm {
-            self.tell_queue_alarm(id, alarm);
-        }
-    }
-
-    /// Says that the first queue of this shard has passed the high watermark, or that none is left.
-    fn tell_queue_alarm(&self, id: SessionId, raised: bool) {
-        let count = self.metrics.count(Gauge::QueueAlarms);
-        let Some(session) = self.sessions.session(id.0) else { return };
-        match (raised, count) {
-            (true, 1) => log::warn!(
-                "alarm queue_high_watermark raised: the queue of client '{}' has {} of {} messages; further clients are \
-                 counted in alarms/queue_high_watermark only",
-                session.client_id,
-                session.mqueue_len(),
-                self.settings.mqueue.max_length
-            ),
-            (false, 0) => log::info!("alarm queue_high_watermark cleared"),
-            _ => {}
-        }
     }
 
     /// Counts a session no more.

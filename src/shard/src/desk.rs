@@ -4,31 +4,55 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{LoadRequest, Settings};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use metrics::ShardMetrics;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 
 use crate::listeners::ListenerClients;
-use crate::{ConnectionId, Effect, ListenerId, Now, Outgoing, Shard, ShardSetup};
+use crate::storage::{StoreOp, StoreReply, StoreRequest};
+use crate::{
+    ConnectionId, Effect, ListenerId, Now, Outgoing, OverloadBoard, Shard, ShardSetup, StoreLink,
+    StoreMode,
+};
 
 /// One shard, a clock, and what came out of it.
 pub(crate) struct Desk {
     pub shard: Shard,
     pub now: Now,
     pub effects: Vec<Effect>,
+    pub board: Arc<OverloadBoard>,
     next: u32,
 }
 
 impl Desk {
     /// With these settings.
     pub fn new(set: &[(&str, &str)]) -> Desk {
+        Desk::with_store(set, None)
+    }
+
+    /// With these settings and a store, whose other ends come back.
+    pub fn stored(
+        set: &[(&str, &str)],
+        mode: StoreMode,
+    ) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
+        let (requests, requested) = bounded(8);
+        let (answers, replies) = bounded(8);
+        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, mode }));
+        (desk, requested, answers)
+    }
+
+    /// With these settings and a store, which the test plays.
+    pub fn with_store(set: &[(&str, &str)], store: Option<StoreLink>) -> Desk {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let request = LoadRequest { set: set.collect(), ..LoadRequest::default() };
         let settings = Arc::new(Settings::load(&request).expect("settings").0);
         let listeners: Arc<[ListenerClients]> =
             settings.listeners.iter().map(|one| ListenerClients::new(&one.options)).collect();
+        let places = Arc::new(crate::DelayedPlaces::new(settings.delayed.max_messages));
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
+        let board = Arc::new(OverloadBoard::new(1));
         let shard = Shard::new(ShardSetup {
             id: ShardId::new(0),
             settings,
@@ -37,12 +61,14 @@ impl Desk {
             acl: Arc::new(Acl::parse("{allow, all}.", AclDecision::Allow).expect("rules")),
             banned: Arc::default(),
             listeners,
-            store: None,
-            replies: crossbeam_channel::bounded(64).0,
+            overload: Arc::clone(&board),
+            delayed: places,
+            store,
+            replies: bounded(64).0,
             seed: 7,
             now,
         });
-        Desk { shard, now, effects: Vec::new(), next: 0 }
+        Desk { shard, now, effects: Vec::new(), board, next: 0 }
     }
 
     /// Accepts a connection.
@@ -64,6 +90,7 @@ impl Desk {
         if let Some((id, bytes)) = input {
             self.shard.received(id, bytes);
         }
+        self.shard.run_inbox();
         self.shard.run_timers();
         self.shard.finish_tick();
         let mut effects = Vec::new();
@@ -118,4 +145,25 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Vec<u8> {
     bytes.extend_from_slice(topic.as_bytes());
     bytes.extend_from_slice(payload.as_bytes());
     bytes
+}
+
+/// A desk of which the test plays the store.
+pub(crate) fn stored(set: &[(&str, &str)]) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
+    let (requests, batches) = bounded(64);
+    let (replies, answers) = bounded(64);
+    let link = StoreLink { requests, replies: answers, mode: StoreMode::Always };
+    (Desk::with_store(set, Some(link)), batches, replies)
+}
+
+/// The changes handed over, which are committed then.
+pub(crate) fn changes(
+    batches: &Receiver<StoreRequest>,
+    replies: &Sender<StoreReply>,
+) -> Vec<StoreOp> {
+    let mut ops = Vec::new();
+    for request in batches.try_iter() {
+        ops.extend(request.batch.ops);
+        replies.send(StoreReply::Committed { sequence: request.batch.sequence }).unwrap();
+    }
+    ops
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use metrics::{Counter, DropReason};
+use mqtt::ReasonCode;
 use ring::{ShardId, ShardSet};
 use router::{Destination, FilterId, GroupId, PickInput, SubOptions, Subscriber, home, slot};
 use session::{Message, Publication};
@@ -34,8 +35,23 @@ pub(crate) struct Routed {
     pub remote: ShardSet,
     /// The message, if there are such shards.
     pub message: Option<Arc<Message>>,
+    /// When it is due, in milliseconds since the Unix epoch; 0 for one that is not delayed.
+    pub due_unix_ms: u64,
+    /// It went nowhere, for this reason.
+    pub refused: Option<ReasonCode>,
     /// Where it is to go when it is kept here.
     pub held: Vec<HeldSend>,
+}
+
+impl Routed {
+    /// What its publisher is told.
+    pub fn reason(&self) -> ReasonCode {
+        match self.refused {
+            Some(reason) => reason,
+            None if self.destinations > 0 => ReasonCode::Success,
+            None => ReasonCode::NoMatchingSubscribers,
+        }
+    }
 }
 
 impl Shard {
@@ -265,7 +281,7 @@ impl Shard {
 
 /// Adds a message by reference to the batch for another shard, and counts it if that is to say when it keeps it; or notes
 /// where it is to go, if it is held back.
-fn send_message(
+pub(crate) fn send_message(
     clients: &mut Clients,
     mesh: &mut Mesh,
     to: ShardId,

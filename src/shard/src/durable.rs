@@ -24,8 +24,6 @@ use crate::storage::{
     StoredState, StoredSubscription, StoredWill,
 };
 
-/// Bits of the shard in the number of a message on its way.
-const SHARD_BITS: u32 = 8;
 /// What a session that is not loaded may get beyond the length of a queue before its queue is trimmed.
 const TRIM_SHARE: u32 = 4;
 
@@ -268,7 +266,9 @@ impl Clients {
                     let awaiting = if is_qos2 { Awaiting::PubRec } else { Awaiting::PubAck };
                     window.push((id, awaiting(delivery)));
                 }
-                (StoredState::Released(id, _), _) => window.push((id, Awaiting::PubComp(Some(place)))),
+                (StoredState::Released(id, _), _) => {
+                    window.push((id, Awaiting::PubComp(Some(place))));
+                }
                 (_, None) => {
                     log::error!("the store has an entry without its message; it is left out");
                 }
@@ -311,11 +311,13 @@ fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
 }
 
 impl Shard {
-    /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again.
-    /// False if there is no store that would. `sends`: where it is to go as soon as its batch is handed over, if it was held back.
+    /// Keeps a message that was taken from a client until `remote` have it too: if the broker ends before, it is published again,
+    /// or if it is delayed (`due_unix_ms` is not 0) taken to its keeper again. False if there is no store that would.
+    /// `sends`: where it is to go as soon as its batch is handed over, if it was held back.
     pub(crate) fn keep_until_kept(
         &mut self,
         slot: u16,
+        due_unix_ms: u64,
         message: Arc<Message>,
         remote: ShardSet,
         sends: Vec<HeldSend>,
@@ -323,9 +325,8 @@ impl Shard {
         let Some(journal) = self.clients.journal.as_mut().filter(|j| j.is_always()) else {
             return false;
         };
-        // Another shard may keep one of the same slot.
-        let number = journal.next_number() << SHARD_BITS | self.id.index() as u64;
-        let delayed = StoredDelayed { slot, number, due_unix_ms: 0, message: message.clone() };
+        let number = journal.next_number();
+        let delayed = StoredDelayed { slot, number, due_unix_ms, message: message.clone() };
         journal.put_delayed(delayed);
         if sends.is_empty() {
             self.clients.barrier.forget_when_kept(slot, number, remote);

@@ -53,6 +53,27 @@ pub enum CloseMode {
     Now,
 }
 
+/// Why a connection ends, for layers below MQTT that can say it too: WebSocket has codes for it (RFC 6455, 7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// All is done.
+    Done,
+    /// The broker or the listener stops.
+    Stopping,
+    /// The peer broke the protocol.
+    ProtocolError,
+    /// A payload is not what the peer said it was.
+    BadPayload,
+    /// The peer may not be here, or not do that.
+    NotAllowed,
+    /// It sent more than it may.
+    TooBig,
+    /// Something of ours is broken.
+    Broken,
+    /// There is no room for it now.
+    Busy,
+}
+
 /// What the reactor is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -72,6 +93,13 @@ pub enum Effect {
         to: ShardId,
         /// Names the hand-over to both shards; 56 bits are used.
         token: u64,
+    },
+    /// What a connection that will be closed is to be told by its layers, if it is not [`Farewell::Done`].
+    Farewell {
+        /// The connection.
+        id: ConnectionId,
+        /// Why it ends.
+        why: Farewell,
     },
     /// Close the connection and call `closed` when its slot is free.
     Close {

@@ -25,6 +25,7 @@ pub(crate) struct HeldSend {
 enum HeldTarget {
     Subscribers,
     Group { group: Box<str>, filter: Box<str>, hops: u16 },
+    Delayed { due_unix_ms: u64 },
 }
 
 impl HeldSend {
@@ -32,6 +33,7 @@ impl HeldSend {
     pub fn new(to: ShardId, target: Target<'_>) -> Option<Self> {
         let target = match target {
             Target::Subscribers => HeldTarget::Subscribers,
+            Target::Delayed { due_unix_ms } => HeldTarget::Delayed { due_unix_ms },
             Target::Retained => return None,
             Target::Group { group, filter, hops } => {
                 HeldTarget::Group { group: group.into(), filter: filter.into(), hops }
@@ -43,6 +45,7 @@ impl HeldSend {
     fn target(&self) -> Target<'_> {
         match &self.target {
             HeldTarget::Subscribers => Target::Subscribers,
+            HeldTarget::Delayed { due_unix_ms } => Target::Delayed { due_unix_ms: *due_unix_ms },
             HeldTarget::Group { group, filter, hops } => {
                 Target::Group { group, filter, hops: *hops }
             }

@@ -58,13 +58,14 @@ impl Shard {
                     self.deliver_to_group(group, filter, hops, &mut dispatch);
                 }
                 Target::Retained => self.store_retained(&mut dispatch),
+                Target::Delayed { due_unix_ms } => self.keep_delayed(due_unix_ms, &mut dispatch),
             }
             if !dispatch.remote.is_empty() {
                 // It was passed on: our word is that it is not lost, whoever has it in the end.
                 let now = self.clients.now;
                 let message = dispatch.message(&mut self.clients.message_ids, now).clone();
                 let slot = router::slot(message.topic().as_bytes());
-                self.keep_until_kept(slot, message, dispatch.remote, Vec::new());
+                self.keep_until_kept(slot, 0, message, dispatch.remote, Vec::new());
             }
         }
     }

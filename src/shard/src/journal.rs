@@ -30,6 +30,8 @@ const OP_BYTES: usize = 128;
 const LATE_MS: u64 = 5000;
 /// Bits of the slot in the number a session carries.
 const SLOT_BITS: u32 = 12;
+/// Bits of the shard in a number it gives out: what several shards have given out meets on one after another start.
+const SHARD_BITS: u32 = 8;
 
 /// When changes are handed over, and what a client is told before they are on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +124,10 @@ impl Journal {
         self.next_number = self.next_number.max(number);
     }
 
-    /// A number that was never given out.
+    /// A number that no shard of this or another start has given out.
     pub fn next_number(&mut self) -> u64 {
         self.next_number += 1;
-        self.next_number - 1
+        (self.next_number - 1) << SHARD_BITS | self.shard.index() as u64
     }
 
     /// A place for a message in a queue; `is_shared` if it is kept once for all that get it.

@@ -9,7 +9,7 @@ use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
 use crate::connection::{NO_SESSION, State};
-use crate::effect::{CloseMode, ConnectionId, Effect};
+use crate::effect::{CloseMode, ConnectionId, Effect, Farewell};
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
@@ -29,6 +29,8 @@ pub(crate) enum End {
     NotConnect,
     /// Its CONNECT was refused; the CONNACK is in the outbox.
     ConnectRefused(ReasonCode),
+    /// Its CONNECT came to an overloaded shard; the CONNACK is in the outbox.
+    Overloaded,
     /// Its address, which a proxy told, may not connect here.
     AccessDenied,
     /// Its PROXY header, TLS or WebSocket was wrong; the name it is counted by.
@@ -64,6 +66,7 @@ impl End {
             Self::NotConnect => "not_connect",
             Self::ConnectRefused(ReasonCode::Banned) => "banned",
             Self::ConnectRefused(_) => "connect_refused",
+            Self::Overloaded => "overloaded",
             Self::AccessDenied => "access_denied",
             Self::LayerRefused(name) => name,
             Self::IdleTimeout => "idle_timeout",
@@ -94,6 +97,17 @@ impl End {
         !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
     }
 
+    /// The same for the layers below MQTT.
+    fn farewell(self) -> Farewell {
+        match self {
+            Self::ProtocolError(reason) | Self::ConnectRefused(reason) => of_reason(reason),
+            Self::NotConnect | Self::PartialPacket => Farewell::ProtocolError,
+            Self::Kicked | Self::KeepaliveTimeout | Self::AccessDenied => Farewell::NotAllowed,
+            Self::ListenerStopped | Self::Shutdown(_) => Farewell::Stopping,
+            _ => Farewell::Done,
+        }
+    }
+
     fn close_mode(self) -> CloseMode {
         match self {
             Self::PeerClosed
@@ -103,6 +117,29 @@ impl End {
             | Self::AccessDenied => CloseMode::Now,
             _ => CloseMode::Linger,
         }
+    }
+}
+
+/// What a reason code comes to.
+const fn of_reason(reason: ReasonCode) -> Farewell {
+    match reason {
+        ReasonCode::PacketTooLarge => Farewell::TooBig,
+        ReasonCode::PayloadFormatInvalid => Farewell::BadPayload,
+        ReasonCode::UnspecifiedError | ReasonCode::ImplementationSpecificError => Farewell::Broken,
+        ReasonCode::ServerBusy
+        | ReasonCode::ServerUnavailable
+        | ReasonCode::QuotaExceeded
+        | ReasonCode::ConnectionRateExceeded => Farewell::Busy,
+        ReasonCode::ServerShuttingDown => Farewell::Stopping,
+        ReasonCode::UseAnotherServer | ReasonCode::ServerMoved => Farewell::Done,
+        ReasonCode::ClientIdentifierNotValid
+        | ReasonCode::BadUserNameOrPassword
+        | ReasonCode::NotAuthorized
+        | ReasonCode::Banned
+        | ReasonCode::BadAuthenticationMethod
+        | ReasonCode::MessageRateTooHigh
+        | ReasonCode::AdministrativeAction => Farewell::NotAllowed,
+        _ => Farewell::ProtocolError,
     }
 }
 
@@ -168,6 +205,10 @@ impl Shard {
                 self.flapping.disconnected(client_id, self.clients.now);
             }
             self.leave_session(SessionId(session), end);
+        }
+        let why = end.farewell();
+        if why != Farewell::Done {
+            self.clients.effects.push(Effect::Farewell { id, why });
         }
         if !self.clients.close_behind(id, end.close_mode()) {
             self.clients.effects.push(Effect::Close { id, mode: end.close_mode() });
@@ -258,7 +299,7 @@ impl Shard {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
             let owner = self.clients.sessions.session(id.0).expect("looked at above");
             let slot = slot(owner.client_id.as_bytes());
-            self.keep_until_kept(slot, message, routed.remote, routed.held);
+            self.keep_until_kept(slot, 0, message, routed.remote, routed.held);
         }
     }
 

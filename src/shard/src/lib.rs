@@ -11,6 +11,7 @@
 //! window; everything a connection can make grow (outbox, stash, window, queue, pending SUBACKs) has a limit.
 #![forbid(unsafe_code)]
 
+mod auto_subscribe;
 mod banned;
 mod barrier;
 mod chunked;
@@ -19,6 +20,7 @@ pub mod command;
 mod connect;
 mod connection;
 mod control;
+mod delayed;
 #[cfg(test)]
 mod desk;
 mod dispatch;
@@ -35,6 +37,7 @@ mod mesh;
 mod mount;
 mod names;
 mod outbox;
+mod overload;
 mod packets;
 mod profile;
 mod publish;
@@ -42,6 +45,8 @@ mod random;
 mod rate;
 mod recovery;
 mod retained;
+mod retainer;
+mod rewrite;
 mod sessions;
 mod shard;
 mod shutdown;
@@ -50,15 +55,20 @@ pub mod storage;
 mod subscribe;
 mod timers;
 mod transport;
+mod turns;
 mod wheel;
 
 pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
+pub use delayed::DelayedPlaces;
 pub use effect::{
-    CloseMode, ConnectionId, Effect, GENERATION_MASK, ListenerId, Now, Outgoing, ReceiveEnd,
+    CloseMode, ConnectionId, Effect, Farewell, GENERATION_MASK, ListenerId, Now, Outgoing,
+    ReceiveEnd,
 };
 pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};
 pub use names::PeerNames;
+pub use overload::{Causes, OverloadBoard, Watermark};
+pub use session::{DelayedId, DelayedIdError};
 pub use shard::{Shard, ShardSetup, StoreLink};

@@ -10,7 +10,8 @@ use crate::command::ListenerRow;
 use crate::effect::ListenerId;
 use crate::rate::SharedRate;
 
-/// The clients of a listener, of all shards together. The one thing shards share besides the mesh: `max_clients` and
+/// The clients of a listener, of all shards together. One of two things shards share besides the mesh, the other is
+/// [`crate::DelayedPlaces`]: `max_clients` and
 /// `max_conn_rate` are limits of the listener, and the kernel does not spread its connections evenly. It is touched when a
 /// connection comes and goes, never by a message.
 #[derive(Debug)]

@@ -53,6 +53,8 @@ pub(crate) enum Target<'a> {
     },
     /// The retained index: the message becomes its topic's retained message.
     Retained,
+    /// Those that wait for their time, in milliseconds since the Unix epoch.
+    Delayed { due_unix_ms: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +68,9 @@ enum ItemTarget {
         hops: u16,
     },
     Retained,
+    Delayed {
+        due_unix_ms: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -94,6 +99,7 @@ impl DataBatch {
         let target = match target {
             Target::Subscribers => ItemTarget::Subscribers,
             Target::Retained => ItemTarget::Retained,
+            Target::Delayed { due_unix_ms } => ItemTarget::Delayed { due_unix_ms },
             Target::Group { group, filter, hops } => {
                 let start = self.position();
                 self.bytes.extend_from_slice(group.as_bytes());
@@ -151,6 +157,7 @@ impl DataBatch {
             let target = match item.target {
                 ItemTarget::Subscribers => Target::Subscribers,
                 ItemTarget::Retained => Target::Retained,
+                ItemTarget::Delayed { due_unix_ms } => Target::Delayed { due_unix_ms },
                 ItemTarget::Group { start, group_len, filter_len, hops } => {
                     let (group, rest) = self.text(start).split_at(usize::from(group_len));
                     let filter = text(&rest[..filter_len.into()]);
@@ -386,6 +393,11 @@ impl Mesh {
     /// Whether anything waits for room in a ring.
     pub fn has_blocked(&self) -> bool {
         !self.full.is_empty()
+    }
+
+    /// Control messages that wait for room in a ring.
+    pub fn control_waiting(&self) -> usize {
+        self.full.iter().map(|to| self.out[to.index()].control.items.len()).sum()
     }
 
     /// Pushes everything that waits; what finds its ring full stays.

@@ -67,8 +67,22 @@ pub(crate) fn unmount<'a>(prefix: Option<&str>, topic: &'a str) -> &'a str {
 }
 
 impl Shard {
-    /// A filter behind the prefix of a connection, if it has one. What asks for a share stays in front.
+    /// A filter of a client rewritten and behind its prefix; `None` if neither changes it. What asks for a share stays in front.
     pub(crate) fn mounted_filter(&self, id: ConnectionId, text: &str) -> Option<String> {
+        if self.rewrites.is_empty() {
+            return self.prefixed_filter(id, text);
+        }
+        let parsed = ParsedFilter::parse(text, &self.limits).ok()?;
+        let Some(rewritten) = self.rewrites.apply(parsed.filter) else {
+            return self.prefixed_filter(id, text);
+        };
+        let share = &text[..text.len() - parsed.filter.len()];
+        let whole = format!("{share}{rewritten}");
+        self.prefixed_filter(id, &whole).or(Some(whole))
+    }
+
+    /// A filter behind the prefix of a connection, if it has one.
+    pub(crate) fn prefixed_filter(&self, id: ConnectionId, text: &str) -> Option<String> {
         let extras = self.clients.connections.get(id)?.extras.as_ref()?;
         let prefix = extras.mountpoint()?;
         let parsed = ParsedFilter::parse(text, &self.limits).ok()?;

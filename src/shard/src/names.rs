@@ -1,8 +1,8 @@
-//! Names that a client's certificate gives it in place of those in its CONNECT (SEED-LSN-16).
+//! Names that a client's certificate or pre-shared key gives it in place of those in its CONNECT (SEED-LSN-16, SEED-LSN-17).
 
 use config::PeerCertAs;
 
-/// What is known of a client's certificate.
+/// What is known of a client's certificate and key.
 #[derive(Clone, Debug, Default)]
 pub struct PeerNames {
     /// The common name of its subject.
@@ -11,6 +11,8 @@ pub struct PeerNames {
     pub distinguished_name: Option<Box<str>>,
     /// The whole of it, DER in base64.
     pub certificate: Option<Box<str>>,
+    /// The identity of the pre-shared key it came with.
+    pub psk_identity: Option<Box<str>>,
 }
 
 impl PeerNames {

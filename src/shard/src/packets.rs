@@ -8,10 +8,6 @@ use crate::effect::ConnectionId;
 use crate::leave::End;
 use crate::shard::Shard;
 
-/// Deliveries after which a tick handles no second packet of a connection: one that is sent to very many subscriptions may
-/// not keep the others waiting for longer than that and one more packet of each.
-const WORK_MAX: usize = 8192;
-
 /// Whether a packet was handled, or has to wait where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handled {
@@ -39,6 +35,7 @@ impl Shard {
         let Some(connection) = self.clients.connections.get(id) else { return };
         let mqtt = &self.profiles.of(connection.listener).mqtt;
         let packet_size_max = mqtt.max_packet_size_bytes as usize;
+        let work_before = self.clients.work;
         while !bytes.is_empty() {
             let Some(connection) = self.clients.connections.get(id) else { return };
             let state = connection.state;
@@ -77,9 +74,8 @@ impl Shard {
                 break;
             }
             bytes = rest;
-            if self.clients.work > WORK_MAX && !bytes.is_empty() {
-                self.pause(id, pause::WORK);
-                self.deferred.push(id);
+            if self.clients.work > self.turns.work_max() && !bytes.is_empty() {
+                self.line_up(id, self.clients.work - work_before);
             }
         }
         if !bytes.is_empty() {

@@ -10,18 +10,26 @@ use session::{Acknowledged, Publication, Received};
 
 use crate::clients::Dispatch;
 use crate::connection::{Connection, NO_SESSION, flag, pause};
+use crate::delayed::When;
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
 use crate::mount::mount;
 use crate::packets::Handled;
 use crate::shard::Shard;
 
+/// Why a PUBLISH is not routed.
+enum Refused {
+    /// It is answered with this.
+    Answered(ReasonCode),
+    /// Its connection ends with this.
+    Ends(ReasonCode),
+}
+
 impl Shard {
     pub(crate) fn handle_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Handled {
         let connection = self.clients.connections.get_mut(id).expect("its packet is being handled");
         let session = SessionId(connection.session);
         let is_limited = connection.has(flag::LIMITED);
-        let is_mounted = connection.has(flag::MOUNTED);
         let alias_max = self.profiles.of(connection.listener).mqtt.max_topic_alias;
         let alias = match resolve_alias(connection, publish, alias_max) {
             Ok(alias) => alias,
@@ -54,22 +62,16 @@ impl Shard {
         if is_limited {
             self.charge(id, 0, 1);
         }
-        if !self.may_publish(id, session, topic) {
-            self.clients.metrics.inc(Counter::ClientAclDeny);
-            self.clients.count_drop(publish.qos, DropReason::AclDenied);
-            self.acknowledge(id, publish.qos, publish.packet_id, ReasonCode::NotAuthorized);
-            return Handled::Done;
-        }
-        let mut routed = if is_mounted {
-            match self.publish_mounted(id, topic, publish) {
-                Some(routed) => routed,
-                None => {
-                    self.protocol_error(id, ReasonCode::TopicNameInvalid);
-                    return Handled::Done;
-                }
+        let mut routed = match self.publish_to(id, session, topic, publish) {
+            Ok(routed) => routed,
+            Err(Refused::Answered(reason)) => {
+                self.acknowledge(id, publish.qos, publish.packet_id, reason);
+                return Handled::Done;
             }
-        } else {
-            self.publish_from(session, topic, publish)
+            Err(Refused::Ends(reason)) => {
+                self.protocol_error(id, reason);
+                return Handled::Done;
+            }
         };
         if routed.mesh_full {
             self.pause(id, pause::MESH);
@@ -78,12 +80,7 @@ impl Shard {
         if publish.qos != QoS::AtMostOnce {
             self.wait_until_kept(id, session, publish.qos, &mut routed);
         }
-        let reason = if routed.destinations > 0 {
-            ReasonCode::Success
-        } else {
-            ReasonCode::NoMatchingSubscribers
-        };
-        self.acknowledge(id, publish.qos, publish.packet_id, reason);
+        self.acknowledge(id, publish.qos, publish.packet_id, routed.reason());
         Handled::Done
     }
 
@@ -109,13 +106,46 @@ impl Shard {
                 let owner = self.clients.sessions.session(session.0).expect("it is kept");
                 let slot = slot(owner.client_id.as_bytes());
                 let held = std::mem::take(&mut routed.held);
-                self.keep_until_kept(slot, message.clone(), routed.remote, held)
+                let due_unix_ms = routed.due_unix_ms;
+                self.keep_until_kept(slot, due_unix_ms, message.clone(), routed.remote, held)
             }
             _ => false,
         };
         if !is_kept_here {
             self.clients.barrier.need(routed.remote);
         }
+    }
+
+    /// Finds the topic a PUBLISH is for, looks whether its client may publish to it, and routes it. Access rules see what the
+    /// client sent, without its delay; what is rewritten may ask for a delay itself.
+    fn publish_to(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        text: &str,
+        publish: &Publish<'_>,
+    ) -> Result<Routed, Refused> {
+        let (mut when, mut topic) =
+            self.split_delay(text, publish.qos).map_err(Refused::Answered)?;
+        if !self.may_publish(id, session, topic) {
+            self.clients.metrics.inc(Counter::ClientAclDeny);
+            self.clients.count_drop(publish.qos, DropReason::AclDenied);
+            return Err(Refused::Answered(ReasonCode::NotAuthorized));
+        }
+        let rewritten = self.rewrites.apply(topic);
+        if let Some(rewritten) = &rewritten {
+            let split = self.split_delay(rewritten, publish.qos).map_err(Refused::Answered)?;
+            when = if when == When::Now { split.0 } else { when };
+            topic = split.1;
+            mqtt::topic::validate_name(topic, &self.limits)
+                .map_err(|_| Refused::Ends(ReasonCode::TopicNameInvalid))?;
+        }
+        let connection = self.clients.connections.get(id).expect("its packet is being handled");
+        if !connection.has(flag::MOUNTED) {
+            return Ok(self.publish_from(session, topic, when, publish));
+        }
+        let routed = self.publish_mounted(id, topic, when, publish);
+        routed.ok_or(Refused::Ends(ReasonCode::TopicNameInvalid))
     }
 
     fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), ReasonCode> {
@@ -187,6 +217,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         topic: &str,
+        when: When,
         publish: &Publish<'_>,
     ) -> Option<Routed> {
         let connection = self.clients.connections.get(id)?;
@@ -194,12 +225,18 @@ impl Shard {
         let prefix = connection.extras.as_ref()?.mountpoint()?;
         let mut mounted = std::mem::take(&mut self.scratch.topic);
         let fits = mount(prefix, topic, &self.limits, &mut mounted);
-        let routed = fits.then(|| self.publish_from(session, &mounted, publish));
+        let routed = fits.then(|| self.publish_from(session, &mounted, when, publish));
         self.scratch.topic = mounted;
         routed
     }
 
-    fn publish_from(&mut self, session: SessionId, topic: &str, publish: &Publish<'_>) -> Routed {
+    fn publish_from(
+        &mut self,
+        session: SessionId,
+        topic: &str,
+        when: When,
+        publish: &Publish<'_>,
+    ) -> Routed {
         let mut scratch = std::mem::take(&mut self.scratch.forwarded);
         scratch.clear();
         let forwarded = publish.properties.forwarded;
@@ -223,10 +260,13 @@ impl Shard {
             origin: self.clients.origin(session),
         };
         let mut dispatch = Dispatch::new(publication, None);
-        if publish.qos == QoS::ExactlyOnce && self.clients.is_always() && self.clients.is_kept(session) {
+        if publish.qos == QoS::ExactlyOnce
+            && self.clients.is_always()
+            && self.clients.is_kept(session)
+        {
             dispatch.hold_back();
         }
-        let mut routed = self.route(&mut dispatch);
+        let mut routed = self.route_when(when, &mut dispatch);
         if !routed.remote.is_empty() {
             let now = self.clients.now;
             routed.message = Some(dispatch.message(&mut self.clients.message_ids, now).clone());

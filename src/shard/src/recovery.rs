@@ -8,7 +8,7 @@
 
 use mqtt::{ParsedFilter, SubscribeOptions};
 use ring::{ShardId, ShardSet};
-use router::{SessionId, SubOptions};
+use router::{SessionId, SubOptions, slot};
 use session::{Session, Subscription, Will};
 
 use crate::clients::Dispatch;
@@ -96,7 +96,7 @@ impl Shard {
         match reply {
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
             StoreReply::Retained(found) => found.into_iter().for_each(|r| self.restore_retained(r)),
-            StoreReply::Delayed(found) => self.restore_delayed(found),
+            StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
                 if let Some(journal) = &mut self.clients.journal {
                     journal.numbers_from(numbers_from);
@@ -182,15 +182,22 @@ impl Shard {
 
     fn restore_retained(&mut self, found: StoredRetained) {
         match found {
-            StoredRetained::Message(message) => self.retain_found(&message),
+            StoredRetained::Message(message) => self.retain_found(message),
             StoredRetained::Topic { .. } => {
                 unreachable!("only a store that was asked to keeps messages to itself")
             }
         }
     }
 
-    fn restore_delayed(&mut self, found: Vec<StoredDelayed>) {
-        self.recovery.again.extend(found.into_iter().filter(|one| one.due_unix_ms == 0));
+    fn restore_all_delayed(&mut self, found: Vec<StoredDelayed>) {
+        for one in found {
+            // A delayed message that is in another slot than its topic's was on its way to the shard of its topic.
+            if one.due_unix_ms == 0 || one.slot != slot(one.message.topic().as_bytes()) {
+                self.recovery.again.push(one);
+            } else {
+                self.restore_delayed(one.due_unix_ms, one.number, one.message);
+            }
+        }
     }
 
     /// Another shard has announced the routes of what it found.
@@ -239,13 +246,145 @@ impl Shard {
         let mut publication = one.message.publication();
         publication.origin = None;
         let mut dispatch = Dispatch::new(publication, Some(&one.message));
-        let routed = self.route(&mut dispatch);
-        if routed.remote.is_empty() {
+        if one.due_unix_ms == 0 {
+            self.route(&mut dispatch);
+        } else {
+            self.delay_again(one.due_unix_ms, &mut dispatch);
+        }
+        if dispatch.remote.is_empty() {
             if let Some(journal) = &mut self.clients.journal {
                 journal.remove_delayed(one.slot, one.number);
             }
         } else {
-            self.clients.barrier.forget_when_kept(one.slot, one.number, routed.remote);
+            self.clients.barrier.forget_when_kept(one.slot, one.number, dispatch.remote);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt::QoS;
+    use session::{Message, MessageId, Publication};
+
+    use super::*;
+    use crate::StoreMode;
+    use crate::desk::{Desk, connect};
+    use crate::storage::{
+        PutAs, SessionHead, StoreLoad, StoreOp, StoredEntry, StoredPlace, StoredSession,
+        StoredState,
+    };
+
+    const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+    const PRESENT: [u8; 4] = [0x20, 2, 1, 0];
+    const PUBLISH_QOS1: [u8; 7] = [0x32, 5, 0, 1, b'a', 0, 1];
+
+    /// A CONNECT that asks for the session it had.
+    fn connect_again(client_id: &str) -> Vec<u8> {
+        let mut bytes = connect(client_id, 0);
+        bytes[9] = 0;
+        bytes
+    }
+
+    fn all(sent: Vec<(ConnectionId, Vec<u8>)>) -> Vec<u8> {
+        sent.into_iter().flat_map(|(_, bytes)| bytes).collect()
+    }
+
+    fn row(number: u64, client_id: &str, has_messages: bool) -> StoredSessionRow {
+        let head = SessionHead {
+            client_id: client_id.into(),
+            created_unix_s: 1,
+            expiry_interval_s: 3600,
+            offline_since_unix_ms: Some(1_700_000_000_000),
+            will: None,
+        };
+        let slot = slot(client_id.as_bytes());
+        let subscriptions = vec![StoredSubscription { filter: "a".into(), options: 1, id: 0 }];
+        let session = StoredSession { slot, number };
+        StoredSessionRow { session, head, subscriptions, has_messages }
+    }
+
+    fn entry(state: StoredState) -> StoredEntry {
+        let publication = Publication {
+            topic: "a",
+            payload: b"",
+            forwarded: b"",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        StoredEntry {
+            state,
+            message: Some(Message::new(MessageId(1), &publication)),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            priority: 0,
+            subscription_ids: None,
+        }
+    }
+
+    #[test]
+    fn clients_are_served_when_the_store_is_read() {
+        let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        let client = desk.accept(0, "10.0.0.1:5");
+        assert!(desk.tick(1, Some((client, &connect("c", 0)))).is_empty());
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        assert_eq!(all(desk.tick(1, None)), CONNACK);
+    }
+
+    #[test]
+    fn a_session_comes_back_with_its_subscription_and_messages() {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        let stored = row(7, "c", true);
+        let session = stored.session;
+        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        // One comes while nobody is there: behind what is in the store.
+        let publisher = desk.accept(0, "10.0.0.1:5");
+        desk.tick(1, Some((publisher, &connect("p", 0))));
+        assert_eq!(all(desk.tick(1, Some((publisher, &PUBLISH_QOS1)))), [0x40, 2, 0, 1]);
+        let client = desk.accept(0, "10.0.0.1:6");
+        assert!(desk.tick(1, Some((client, &connect_again("c")))).is_empty());
+        let batch = requests.try_recv().expect("somebody waits for it").batch;
+        let [StoreOp::PutEntry { put: PutAs::New, place, entry: queued, .. }] = &batch.ops[..]
+        else {
+            panic!("{:?}", batch.ops)
+        };
+        assert!(matches!(batch.loads[..], [StoreLoad::Session(asked)] if asked == session));
+        let sent = StoredState::Sent(mqtt::PacketId::new(40).unwrap());
+        let entries = vec![(StoredPlace::new(3, false), entry(sent)), (*place, queued.clone())];
+        answers.send(StoreReply::Session { session, entries, received: Vec::new() }).unwrap();
+        let got = all(desk.tick(1, None));
+        let (connack, publishes) = got.split_at(4);
+        assert_eq!(connack, PRESENT);
+        assert_eq!(publishes[..7], [0x3a, 5, 0, 1, b'a', 0, 40], "DUP and its packet id");
+        assert_eq!(publishes[7..], [0x32, 5, 0, 1, b'a', 0, 41], "then what was queued");
+    }
+
+    #[test]
+    fn with_always_nothing_is_told_before_it_is_committed() {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::Always);
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        let client = desk.accept(0, "10.0.0.1:5");
+        assert!(desk.tick(1, Some((client, &connect_again("c")))).is_empty());
+        let commit = |desk: &mut Desk| {
+            let sequence = requests.try_recv().expect("a batch").batch.sequence;
+            answers.send(StoreReply::Committed { sequence }).unwrap();
+            all(desk.tick(1, None))
+        };
+        assert_eq!(commit(&mut desk), CONNACK);
+        let subscribe = [0x82, 6, 0, 1, 0, 1, b'a', 1];
+        assert!(desk.tick(1, Some((client, &subscribe))).is_empty());
+        assert_eq!(commit(&mut desk), [0x90, 3, 0, 1, 1]);
+        // Its own message: the answer and the delivery wait together.
+        assert!(desk.tick(1, Some((client, &PUBLISH_QOS1))).is_empty());
+        let got = commit(&mut desk);
+        assert_eq!(got.len(), 4 + 7, "{got:x?}");
+        // A ping depends on nothing.
+        assert_eq!(all(desk.tick(1, Some((client, &[0xc0, 0])))), [0xd0, 0]);
     }
 }

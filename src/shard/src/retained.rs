@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use config::RetainedStorage;
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::topic::has_wildcard;
 use ring::ShardId;
@@ -15,6 +16,7 @@ use router::{FilterId, ScanBudget, SessionId, SubOptions, home, slot};
 use session::Message;
 
 use crate::clients::Dispatch;
+use crate::journal::Journal;
 use crate::mesh::{ControlMessage, RetainedPage, RetainedRequest};
 use crate::shard::Shard;
 use crate::subscribe::WantsRetained;
@@ -122,7 +124,7 @@ impl Shard {
             self.replays.may_expire |=
                 message.expires_unix_ms.is_some() || limits.expiry_interval_s > 0;
             if !message.sys
-                && let Some(journal) = &mut self.clients.journal
+                && let Some(journal) = self.retained_journal()
             {
                 journal.put_retained(&message);
             }
@@ -142,20 +144,35 @@ impl Shard {
         if known.maker() == id.maker() { known > id } else { known.unix_ms() > id.unix_ms() }
     }
 
-    fn remove_retained(&mut self, topic: &str) {
-        let gone = self.retained.remove(topic);
-        if gone.is_some_and(|message| !message.sys)
-            && let Some(journal) = &mut self.clients.journal
+    /// The one place where a retained message is taken out.
+    pub(crate) fn remove_retained(&mut self, topic: &str) -> Option<Arc<Message>> {
+        let gone = self.retained.remove(topic)?;
+        if !gone.sys
+            && let Some(journal) = self.retained_journal()
         {
             journal.remove_retained(topic);
         }
+        Some(gone)
     }
 
-    /// Takes a retained message back from the store.
-    pub(crate) fn retain_found(&mut self, message: &Arc<Message>) {
+    /// Where changes of retained messages are noted, if they are kept on disk (SEED-PUB-09).
+    fn retained_journal(&mut self) -> Option<&mut Journal> {
+        let on_disk = self.settings.retainer.storage != RetainedStorage::Ram;
+        self.clients.journal.as_mut().filter(|_| on_disk)
+    }
+
+    /// Takes a retained message back from the store; or out of it, if they are to be in memory only now.
+    pub(crate) fn retain_found(&mut self, message: Arc<Message>) {
+        if self.settings.retainer.storage == RetainedStorage::Ram {
+            if let Some(journal) = &mut self.clients.journal {
+                journal.remove_retained(message.topic());
+            }
+            return;
+        }
         self.replays.may_expire |=
             message.expires_unix_ms.is_some() || self.settings.retainer.expiry_interval_s > 0;
-        self.retained.insert(message.topic(), message.clone());
+        let topic: Box<str> = message.topic().into();
+        self.retained.insert(&topic, message);
         self.gauge_retained();
     }
 

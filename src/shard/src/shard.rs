@@ -11,7 +11,7 @@ use mqtt::DecodeLimits;
 use ring::{ShardId, ShardSet};
 use router::{Matches, RetainedIndex, RouteDelta, Router, SharedStrategy, Subscriber};
 use session::acl::Acl;
-use session::{Message, MessageIds};
+use session::{DelayedMessages, Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -19,8 +19,9 @@ use crate::banned::{BannedList, Flapping};
 use crate::barrier::Barrier;
 use crate::clients::Clients;
 use crate::command::{Command, Reply};
-use crate::connection::{Connections, pause};
+use crate::connection::Connections;
 use crate::control::Eviction;
+use crate::delayed::DelayedPlaces;
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -29,15 +30,18 @@ use crate::listeners::Listeners;
 use crate::mesh::{Mesh, MeshEndpoint};
 use crate::names::ConnectNames;
 use crate::outbox::Outboxes;
+use crate::overload::{Guard, OverloadBoard};
 use crate::profile::Profiles;
 use crate::random::SplitMix64;
 use crate::recovery::Recovery;
 use crate::retained::Replays;
+use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
 use crate::shutdown::Shutdown;
 use crate::stash::Stashes;
 use crate::storage::{StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
+use crate::turns::Turns;
 use crate::wheel::Wheel;
 
 /// While a batch waits for room in a full ring the shard looks again after this time.
@@ -60,6 +64,10 @@ pub struct ShardSetup {
     pub banned: Arc<BannedList>,
     /// Clients per listener, of all shards.
     pub listeners: Arc<[crate::ListenerClients]>,
+    /// How many delayed messages there may be and are, of all shards.
+    pub delayed: Arc<DelayedPlaces>,
+    /// What shards and control plane tell each other of overload.
+    pub overload: Arc<OverloadBoard>,
     /// The store; `None` for a broker that keeps nothing.
     pub store: Option<StoreLink>,
     /// Where replies to commands go; never full, see `command`.
@@ -92,6 +100,9 @@ pub struct Shard {
     pub(crate) clients: Clients,
     pub(crate) router: Router,
     pub(crate) retained: RetainedIndex<Arc<Message>>,
+    pub(crate) delayed: DelayedMessages,
+    pub(crate) delayed_places: Arc<DelayedPlaces>,
+    pub(crate) rewrites: Rewrites,
     pub(crate) mesh: Mesh,
     pub(crate) acl: Arc<Acl>,
     pub(crate) banned: Arc<BannedList>,
@@ -114,11 +125,10 @@ pub struct Shard {
     pub(crate) store_replies: Option<crossbeam_channel::Receiver<StoreReply>>,
     /// Connections that wait for room in the mesh.
     pub(crate) mesh_paused: Vec<ConnectionId>,
+    /// Connections that have more work than ticks have time for.
+    pub(crate) turns: Turns,
     /// Connections that wait for the store to take more.
     pub(crate) store_paused: Vec<ConnectionId>,
-    /// Connections that go on in the next tick, since this one has had its share of work; and those of the tick before.
-    pub(crate) deferred: Vec<ConnectionId>,
-    pub(crate) deferred_before: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
     pub(crate) resumable: Vec<ConnectionId>,
     /// Clients that rest for their rate: until when, and the connection.
@@ -132,6 +142,8 @@ pub struct Shard {
     /// Other shards that have said that nothing more comes from them.
     pub(crate) ended: ShardSet,
     pub(crate) tick_histogram: metrics::Histogram,
+    pub(crate) guard: Guard,
+    pub(crate) overload_board: Arc<OverloadBoard>,
     /// Used again from message to message.
     pub(crate) scratch: Scratch,
 }
@@ -161,6 +173,8 @@ impl Shard {
             acl,
             banned,
             listeners,
+            delayed,
+            overload,
             store,
             replies,
             seed,
@@ -199,6 +213,7 @@ impl Shard {
             effects: Vec::new(),
             message_ids: MessageIds::new(shard, source | u32::from(shard & 0xff)),
             work: 0,
+            qos0_bytes_max: settings.conn.pending_bytes_max,
             journal,
             barrier: Barrier::new(shards, counts_all),
             loads: Loads::default(),
@@ -213,6 +228,9 @@ impl Shard {
             clients,
             router: Router::new(id, shards, seed),
             retained: RetainedIndex::new(),
+            delayed: DelayedMessages::default(),
+            delayed_places: delayed,
+            rewrites: Rewrites::new(&settings.rewrite),
             mesh: Mesh::new(mesh, settings.mesh.batch_bytes_max),
             acl,
             banned,
@@ -231,9 +249,8 @@ impl Shard {
             recovery: Recovery::new(has_store),
             store_replies,
             mesh_paused: Vec::new(),
+            turns: Turns::new(),
             store_paused: Vec::new(),
-            deferred: Vec::new(),
-            deferred_before: Vec::new(),
             resumable: Vec::new(),
             rests: BTreeSet::new(),
             inbox_left: false,
@@ -242,6 +259,8 @@ impl Shard {
             shutdown: None,
             ended: ShardSet::EMPTY,
             tick_histogram: metrics::Histogram::new(),
+            guard: Guard::new(&settings.overload, now.mono_ms),
+            overload_board: overload,
             scratch: Scratch::default(),
             settings,
         }
@@ -257,17 +276,17 @@ impl Shard {
     pub fn begin_tick(&mut self, now: Now) {
         self.clients.now = now;
         self.clients.work = 0;
-        std::mem::swap(&mut self.deferred, &mut self.deferred_before);
+        self.watch_overload();
     }
 
     /// Pushes the batches of this tick to the other shards, and goes on with connections that can go on.
     pub fn finish_tick(&mut self) {
         self.announce_routes();
         self.mesh.push_all();
-        for id in std::mem::take(&mut self.deferred_before) {
-            self.resume(id, pause::WORK);
-        }
         self.resume_paused();
+        if !self.turns.is_empty() {
+            self.run_turns();
+        }
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
         self.continue_recovery();
@@ -313,6 +332,8 @@ impl Shard {
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
+            self.next_delayed_ms(),
+            self.guard.next_look_ms(),
             self.durable_deadline_ms(),
             self.clients.barrier.has_current().then_some(now),
             self.shutdown_deadline_ms(),
@@ -326,7 +347,7 @@ impl Shard {
     pub fn prepare_park(&mut self) -> bool {
         !self.inbox_left
             && self.resumable.is_empty()
-            && self.deferred.is_empty()
+            && self.turns.is_empty()
             && self.clients.effects.is_empty()
             && !self.clients.barrier.has_current()
             && self.mesh.endpoint.prepare_park()
@@ -348,11 +369,6 @@ impl Shard {
     #[must_use]
     pub fn waker(&self) -> ring::Waker {
         self.mesh.endpoint.waker()
-    }
-
-    /// How long ticks take, recorded by the reactor.
-    pub fn tick_histogram(&mut self) -> &mut metrics::Histogram {
-        &mut self.tick_histogram
     }
 
     /// The counters of this shard.

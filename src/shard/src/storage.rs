@@ -100,11 +100,12 @@ pub struct StoredSubscription {
     pub id: u32,
 }
 
-/// A message that is to be published later (SEED-PUB-16); or one on its way to other shards, due at once: if the broker ends
-/// before they have it, it is published again at the next start.
+/// A message that is to be published later (SEED-PUB-16); or one on its way to other shards: if the broker ends before they have
+/// it, it is published again at the next start. A delayed message may itself be on its way, to the shard of its topic; it is told
+/// by its slot.
 #[derive(Debug, Clone)]
 pub struct StoredDelayed {
-    /// The slot of its topic; of one that was on its way, that of its publisher's client id.
+    /// The slot of its topic; of one that was on its way, that of its publisher's client id, or another of its shard.
     pub slot: u16,
     /// Tells apart those of one slot.
     pub number: u64,

@@ -42,6 +42,8 @@ pub(crate) enum Waiter {
     },
     /// A client, for its UNSUBACK.
     Unsuback { connection: ConnectionId, packet_id: PacketId, reasons: SmallVec<[u8; 4]> },
+    /// Nobody, but retained messages follow.
+    Retained { connection: ConnectionId, session: SessionId, replays: Vec<WantsRetained> },
     /// The control plane.
     Command(u64),
 }
@@ -306,13 +308,12 @@ impl Shard {
                 self.clients.write(connection.index, Counter::PacketsSuback, |version, out| {
                     SubAck::new(packet_id, &reasons).encode(version, out);
                 });
-                for wanted in replays {
-                    // It may have unsubscribed, and the filter's number be another filter's.
-                    let owner = self.clients.sessions.session(session.0);
-                    let still = owner.is_some_and(|s| s.subscriptions.get(wanted.filter).is_some());
-                    if still && self.router.filter(wanted.filter) == &*wanted.text {
-                        self.replay_retained(session, wanted);
-                    }
+                self.replay_all(session, replays);
+            }
+            Waiter::Retained { connection, session, replays } => {
+                let there = self.clients.connections.get(connection);
+                if there.is_some_and(|there| there.session == session.0) {
+                    self.replay_all(session, replays);
                 }
             }
             Waiter::Unsuback { connection, packet_id, reasons } => {
@@ -331,6 +332,20 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Begins to send retained messages to the subscriptions that are still there.
+    fn replay_all(&mut self, session: SessionId, replays: Vec<WantsRetained>) {
+        for wanted in replays {
+            // It may have unsubscribed, and the filter's number be another filter's.
+            let owner = self.clients.sessions.session(session.0);
+            let still = owner.is_some_and(|s| s.subscriptions.get(wanted.filter).is_some());
+            if still && self.router.filter(wanted.filter) == &*wanted.text {
+                self.replay_retained(session, wanted);
+            }
+        }
+    }
+}
+
 /// A subscription that was made.
 #[derive(Debug)]
 pub(crate) struct Subscribed {
@@ -345,6 +360,6 @@ pub(crate) fn granted(asked: mqtt::QoS, max: u8) -> mqtt::QoS {
     mqtt::QoS::from_bits(max).map_or(asked, |max| asked.min(max))
 }
 
-fn is_shared(parsed: &ParsedFilter<'_>) -> bool {
+pub(crate) fn is_shared(parsed: &ParsedFilter<'_>) -> bool {
     matches!(parsed.kind, FilterKind::Shared { .. } | FilterKind::Queue)
 }

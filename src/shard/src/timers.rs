@@ -36,6 +36,7 @@ impl Shard {
             self.sweep_retained();
         }
         self.retry_replays();
+        self.publish_due();
     }
 
     /// When the next look at overdue sends and stashes is due; never while there are none.

@@ -50,6 +50,9 @@ impl Shard {
         if self.shutdown.is_some() {
             return Err("shutting_down");
         }
+        if self.guard.refusal().is_some() {
+            return Err("overloaded"); // SEED-LSN-24
+        }
         if !self.profiles.of(listener).options.access.allows(peer.ip()) {
             return Err("access_denied"); // SEED-LSN-08
         }
@@ -70,7 +73,7 @@ impl Shard {
         allowed
     }
 
-    /// The layers below MQTT of a connection are open and have learnt who its peer is (SEED-LSN-12, 13, 16). To be called before its
+    /// The layers below MQTT of a connection are open and have learnt who its peer is (SEED-LSN-12, 13, 16, 17). To be called before its
     /// first bytes.
     pub fn peer_known(&mut self, id: ConnectionId, address: Option<SocketAddr>, peer: &PeerNames) {
         if let Some(address) = address
@@ -80,7 +83,8 @@ impl Shard {
         }
         let Some(connection) = self.clients.connections.get(id) else { return };
         let options = &self.profiles.of(connection.listener).options;
-        let username = peer.pick(options.peer_cert_as_username);
+        let identity = peer.psk_identity.clone().filter(|_| options.tls.psk_identity_as_username);
+        let username = identity.or_else(|| peer.pick(options.peer_cert_as_username));
         let client_id = peer.pick(options.peer_cert_as_clientid);
         if username.is_some() || client_id.is_some() {
             self.names.insert(id.index, Box::new(ConnectNames { username, client_id }));
@@ -352,7 +356,7 @@ impl Shard {
         }
     }
 
-    fn handle_stash(&mut self, id: ConnectionId) {
+    pub(crate) fn handle_stash(&mut self, id: ConnectionId) {
         let Some(connection) = self.clients.connections.get_mut(id) else { return };
         connection.paused &= !pause::RESUMING;
         if connection.paused & pause::HOLDS_STASH != 0 {

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub ops: u64,
     /// Keys that were written or removed; what a later change of the round made void was neither.
     pub keys: u64,
+    /// Keys that were removed, by keyspace.
+    pub removed: [u64; Keyspace::COUNT],
 }
 
 /// What was found damaged. Nothing here stops the broker: the damaged thing is left out and counted.
@@ -90,6 +92,7 @@ impl<E: Engine> Core<E> {
         let mut applied = read_applied(&engine)?.unwrap_or_default();
         applied.boot += 1;
         applied.round = 0;
+        applied.synced_round = 0;
         let mut round = Round::new(&engine, Damage::default());
         let key = keys::meta::FORMAT;
         round.put(Keyspace::Meta, key, values::number(key, u64::from(FORMAT)));
@@ -128,13 +131,13 @@ impl<E: Engine> Core<E> {
     }
 
     /// Applies all batches that may be applied, in one atomic write. `settle` comes after the write and before anything
-    /// counts as committed: the place for a sync. `None` when there was nothing to apply.
+    /// counts as committed: the place for a sync, and it says whether there was one. `None` when there was nothing to apply.
     ///
     /// # Errors
     /// [`EngineError`]: nothing is committed and nothing forgotten; [`Core::recover`] is to be called until it succeeds.
     pub fn commit(
         &mut self,
-        settle: impl FnOnce(&mut E) -> Result<(), EngineError>,
+        settle: impl FnOnce(&mut E) -> Result<bool, EngineError>,
     ) -> Result<Option<Outcome>, EngineError> {
         if self.in_doubt.is_some() {
             return Err(EngineError::Stopped);
@@ -157,11 +160,13 @@ impl<E: Engine> Core<E> {
         self.ended.extend(finished.ended);
         let outcome = finished.outcome;
         let engine = &mut self.engine;
-        if let Err(error) = engine.write(finished.changes).and_then(|()| settle(engine)) {
-            self.in_doubt = Some(InDoubt { applied, outcome, batches });
-            return Err(error);
+        match engine.write(finished.changes).and_then(|()| settle(engine)) {
+            Ok(is_synced) => self.written(applied, is_synced),
+            Err(error) => {
+                self.in_doubt = Some(InDoubt { applied, outcome, batches });
+                return Err(error);
+            }
         }
-        self.applied = applied;
         Ok(Some(self.committed(outcome, &batches)))
     }
 
@@ -171,6 +176,7 @@ impl<E: Engine> Core<E> {
     /// [`EngineError`]: it is still not possible to go on.
     pub fn recover(&mut self) -> Result<Option<Outcome>, EngineError> {
         self.engine.reopen()?;
+        self.applied.synced_round = self.applied.round;
         let found = read_applied(&self.engine).map_err(|error| match error {
             StoreError::Engine(error) => error,
             other => EngineError::Damaged(other.to_string()),
@@ -183,7 +189,7 @@ impl<E: Engine> Core<E> {
         }) {
             return Ok(None);
         }
-        self.applied = in_doubt.applied;
+        self.written(in_doubt.applied, true);
         Ok(Some(self.committed(in_doubt.outcome, &in_doubt.batches)))
     }
 
@@ -192,18 +198,21 @@ impl<E: Engine> Core<E> {
     /// # Errors
     /// [`EngineError`]: what was written since the last sync may be lost with the power; [`Core::recover`] is to be called.
     pub fn sync(&mut self) -> Result<(), EngineError> {
-        self.engine.sync()
+        self.engine.sync()?;
+        self.applied.synced_round = self.applied.round;
+        Ok(())
     }
 
-    /// Removes a slice of the sessions that have ended. Says whether there is more.
+    /// Removes a slice of the sessions that have ended; says how many keys of each keyspace. [`Core::has_ended`] says whether
+    /// there is more.
     ///
     /// # Errors
     /// [`EngineError`]: [`Core::recover`] is to be called.
-    pub fn sweep(&mut self) -> Result<bool, EngineError> {
+    pub fn sweep(&mut self) -> Result<[u64; Keyspace::COUNT], EngineError> {
         if self.in_doubt.is_some() {
             return Err(EngineError::Stopped);
         }
-        let Some(&session) = self.ended.front() else { return Ok(false) };
+        let Some(&session) = self.ended.front() else { return Ok([0; Keyspace::COUNT]) };
         let mut applied = self.applied;
         applied.round += 1;
         let mut round = Round::new(&self.engine, self.damage);
@@ -214,11 +223,11 @@ impl<E: Engine> Core<E> {
         let finished = round.finish(applied)?;
         self.damage = finished.damage;
         self.engine.write(finished.changes)?;
-        self.applied = applied;
+        self.written(applied, false);
         if is_done {
             self.ended.pop_front();
         }
-        Ok(!self.ended.is_empty())
+        Ok(finished.outcome.removed)
     }
 
     /// Whether sessions that have ended are still to be removed.
@@ -262,10 +271,17 @@ impl<E: Engine> Core<E> {
         self.engine
     }
 
+    fn written(&mut self, applied: Applied, is_synced: bool) {
+        self.applied = applied;
+        if is_synced {
+            self.applied.synced_round = applied.round;
+        }
+    }
+
     fn committed(&mut self, mut outcome: Outcome, batches: &[usize]) -> Outcome {
         for (shard, &count) in batches.iter().enumerate() {
-            let done = self.waiting[shard].drain(..count);
-            if let Some(newest) = done.last() {
+            let newest = self.waiting[shard].drain(..count).next_back();
+            if let Some(newest) = newest {
                 outcome.committed.push((ShardId::new(shard), newest.sequence));
             }
         }

@@ -2,7 +2,10 @@
 //! simulated one can fail in every way a disk can.
 
 mod fjall;
+mod journal;
 mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -11,6 +14,7 @@ use displaydoc::Display;
 use thiserror::Error;
 
 pub use fjall::{FjallEngine, FjallSnapshot};
+pub use journal::Cut;
 pub use simulated::{CrashLoss, SimulatedEngine, SimulatedSnapshot};
 
 use crate::codec::keys::Key;
@@ -92,6 +96,9 @@ pub struct Change {
 /// What a scan shows of each pair: its key and its value.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Work to be done by another thread.
+pub type Compaction = Box<dyn FnOnce() -> Result<(), EngineError> + Send>;
+
 /// What can be read: of an engine as it is, or of a snapshot.
 pub trait EngineRead {
     /// The value of a key.
@@ -140,8 +147,16 @@ pub trait Engine: EngineRead + Send {
     /// [`EngineError`]: it cannot be opened yet, or not at all.
     fn reopen(&mut self) -> Result<(), EngineError>;
 
+    /// The work of writing a keyspace anew without what was removed from it. Takes long; any thread may do it.
+    fn compaction(&self, keyspace: Keyspace) -> Compaction;
+
     /// Bytes on disk.
     fn sizes(&self) -> EngineSizes;
+
+    /// What was cut off when it was opened: the unfinished end of a journal.
+    fn cut(&self) -> Cut {
+        Cut::default()
+    }
 }
 
 /// Bytes on disk.

@@ -36,10 +36,26 @@ pub enum StoreError {
         /// The store's folder.
         folder: PathBuf,
     },
+    /// the backup in {file} cannot be used: {reason}
+    Backup {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// the store's engine failed: {0}
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// the store is closed
     Closed,
+}
+
+impl From<EngineError> for StoreError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Damaged(what) => Self::Damaged(what),
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl StoreError {

@@ -7,7 +7,7 @@ use shard::storage::StoreHealth;
 
 use crate::codec::FORMAT;
 use crate::core::{Damage, Found, Outcome};
-use crate::engine::{EngineSizes, Keyspace};
+use crate::engine::{Cut, EngineSizes, Keyspace};
 
 /// The longest sync the histogram tells apart.
 const SYNC_US_MAX: u64 = 60_000_000;
@@ -58,6 +58,8 @@ pub struct StoreInfo {
     pub commit_latency: Latency,
     /// Latency of syncs.
     pub sync_latency: Latency,
+    /// What was cut off at the start: writes that a crash left unfinished.
+    pub cut: Cut,
     /// Values that were damaged and left out.
     pub damaged_values: u64,
     /// Reference counts that did not fit.
@@ -70,6 +72,7 @@ pub(crate) struct Gauges {
     last_error: Option<String>,
     pub(crate) sizes: EngineSizes,
     pub(crate) found: Option<Found>,
+    pub(crate) cut: Cut,
     pub(crate) damage_read: Damage,
     pub(crate) damage_written: Damage,
     commits: u64,
@@ -89,6 +92,7 @@ impl Gauges {
             last_error: None,
             sizes: EngineSizes::default(),
             found: None,
+            cut: Cut::default(),
             damage_read: Damage::default(),
             damage_written: Damage::default(),
             commits: 0,
@@ -139,6 +143,7 @@ impl Gauges {
             keys: self.keys,
             commit_latency: latency(&self.commit_us),
             sync_latency: latency(&self.sync_us),
+            cut: self.cut,
             damaged_values: self.damage_read.values + self.damage_written.values,
             damaged_counts: self.damage_read.counts + self.damage_written.counts,
         }

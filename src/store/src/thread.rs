@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use shard::storage::{StoreHealth, StoreReply, StoreRequest};
 
 use crate::StoreError;
-use crate::engine::{Engine, EngineRead, FjallEngine};
+use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
 use crate::info::StoreInfo;
 use shared::Shared;
 use writer::Writer;
@@ -43,7 +43,8 @@ pub enum StoreSync {
 /// Wakes a shard that has a reply to read.
 pub type Doorbell = Arc<dyn Fn() + Send + Sync>;
 
-/// Is told how the store is, and why.
+/// Is told when the health changes: to [`StoreHealth::Failing`] with the error of the disk, back to [`StoreHealth::Good`] with
+/// nothing to say.
 pub type OnHealth = Box<dyn Fn(StoreHealth, &str) + Send + Sync>;
 
 /// The way to a shard.
@@ -154,7 +155,8 @@ impl Store {
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn EngineRead + Send + Sync>, StoreError> {
         let (answer, answered) = bounded(1);
         self.control.send(Control::Snapshot(answer)).map_err(|_| StoreError::Closed)?;
-        answered.recv().map_err(|_| StoreError::Closed)
+        // No answer: it cannot write, and what it has in memory may not be what is on disk.
+        answered.recv().map_err(|_| StoreError::Engine(EngineError::Stopped))
     }
 
     /// Applies what was handed over, syncs, and ends.
@@ -172,6 +174,18 @@ impl Store {
     }
 }
 
+/// Tells those who wait when the writer's thread panics: nothing is committed any more.
+struct Watch<'a>(&'a Shared);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+            self.0.fail(StoreError::Engine(EngineError::Stopped));
+        }
+    }
+}
+
 fn run<E: Engine + 'static>(
     setup: StoreSetup,
     open: impl FnOnce() -> Result<E, StoreError>,
@@ -179,6 +193,7 @@ fn run<E: Engine + 'static>(
     requests: Receiver<StoreRequest>,
     control: Receiver<Control>,
 ) -> Result<(), StoreError> {
+    let _watch = Watch(shared);
     let result = open()
         .and_then(|engine| Writer::start(engine, setup, Arc::clone(shared), requests, control))
         .map(Writer::run);

@@ -7,7 +7,7 @@ use mqtt::ReasonCode;
 use ring::{Mesh, ShardId};
 use session::acl::{Acl, AclDecision};
 use shard::command::{Reply, Request};
-use shard::{Command, ListenerClients, Shard, ShardSetup, StoreMode};
+use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
 use store::engine::SimulatedEngine;
 
 use super::World;
@@ -40,6 +40,8 @@ impl World {
         self.stations.clear();
         self.replies.clear();
         self.metrics.clear();
+        let delayed = Arc::new(DelayedPlaces::new(self.settings.delayed.max_messages));
+        let overload = Arc::new(OverloadBoard::new(shards));
         for (n, mesh) in Mesh::build(shards, capacity, capacity).into_iter().enumerate() {
             let (sender, receiver) = crossbeam_channel::bounded(64);
             let metrics = Arc::default();
@@ -51,6 +53,8 @@ impl World {
                 acl: acl.clone(),
                 banned: Arc::default(),
                 listeners: listeners.clone(),
+                delayed: delayed.clone(),
+                overload: overload.clone(),
                 store: self.disk.as_mut().and_then(|disk| disk.link(n)),
                 replies: sender,
                 seed: self.seed.wrapping_add(self.starts),

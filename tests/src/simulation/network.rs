@@ -206,7 +206,7 @@ impl Station {
                     target.closing = Some(mode);
                     target.reading = false;
                 }
-                Effect::Doorbell(_) => {}
+                Effect::Farewell { .. } | Effect::Doorbell(_) => {}
             }
         }
         self.effects = effects;
@@ -225,6 +225,7 @@ impl Station {
             | Effect::PauseReceive(id)
             | Effect::ResumeReceive(id)
             | Effect::HandOver { id, .. }
+            | Effect::Farewell { id, .. }
             | Effect::Close { id, .. } => id,
             Effect::Doorbell(_) => return None,
         };

@@ -193,7 +193,10 @@ impl Disk {
             _ => {}
         }
         let is_always = self.mode == StoreMode::Always;
-        match self.core.commit(|engine| if is_always { engine.sync() } else { Ok(()) }) {
+        match self
+            .core
+            .commit(|engine| if is_always { engine.sync().map(|()| true) } else { Ok(false) })
+        {
             Ok(Some(outcome)) => self.done(outcome),
             Ok(None) => return Ok(()),
             Err(_) => {

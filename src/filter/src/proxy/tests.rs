@@ -151,6 +151,25 @@ fn v2_checksum() {
     }
 }
 
+/// "The receiver should ignore address information" of AF_UNSPEC (section 2.2, byte 14), however long it is.
+#[test]
+fn v2_unspecified_family() {
+    for family in [0x00, 0x01, 0x02] {
+        for block in [&TCP4[..], &[0x7F; 36], &[0xFF; 216], &[9; 5], &[0; 12], &[1, 0, 200, 1]] {
+            assert_eq!(whole(&v2(0x21, family, block)), ProxyHeader::default(), "{block:x?}");
+        }
+    }
+    // A list of TLVs is one, and its checksum counts.
+    let mut header = v2(0x21, 0, &[tlv(0x03, &[0; 4]), tlv(0x02, b"name")].concat());
+    let crc = crc32c::crc32c(&[&header]);
+    header[19..23].copy_from_slice(&crc.to_be_bytes());
+    let said = whole(&header);
+    assert_eq!(said.info.unwrap().authority.as_deref(), Some("name"));
+    assert_eq!((said.source, said.destination), (None, None));
+    header[20] ^= 1;
+    assert_eq!(refused(&header), ProxyError::Checksum);
+}
+
 #[test]
 fn v2_refused() {
     for (bytes, error) in [

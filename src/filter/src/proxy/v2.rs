@@ -48,6 +48,15 @@ pub(super) fn parse(bytes: &[u8], len_max: usize) -> Result<Progress, ProxyError
         // "must discard the protocol block including the family which is ignored".
         return Ok(Progress::Whole(len, ProxyHeader::default()));
     }
+    if fixed[13] >> 4 == 0 {
+        // AF_UNSPEC: what is there may be addresses of whatever length, which are to be ignored, or TLVs. A block that is no list
+        // of TLVs is the former.
+        let info = match read_tlvs(header, &header[FIXED_LEN..]) {
+            Err(ProxyError::Checksum) => return Err(ProxyError::Checksum),
+            other => other.unwrap_or_default(),
+        };
+        return Ok(Progress::Whole(len, ProxyHeader { info, ..ProxyHeader::default() }));
+    }
     let mut said = ProxyHeader::default();
     let tlvs = addresses(fixed[13], &header[FIXED_LEN..], &mut said)?;
     said.info = read_tlvs(header, tlvs)?;
@@ -60,9 +69,8 @@ fn addresses<'a>(
     block: &'a [u8],
     said: &mut ProxyHeader,
 ) -> Result<&'a [u8], ProxyError> {
-    // Upper half: AF_UNSPEC, AF_INET, AF_INET6, AF_UNIX. Lower half: UNSPEC, STREAM, DGRAM.
+    // Upper half: AF_INET, AF_INET6, AF_UNIX. Lower half: UNSPEC, STREAM, DGRAM.
     let (len, stream) = match (family >> 4, family & 0x0F) {
-        (0, 0..=2) => (0, false),
         (1, kind @ 0..=2) => (12, kind == 1),
         (2, kind @ 0..=2) => (36, kind == 1),
         (3, 0..=2) => (UNIX_LEN, false),

@@ -86,7 +86,7 @@ fn why_not(name: &str) -> &'static str {
     let name = name.to_ascii_uppercase().replace('_', "-");
     let has = |part: &str| name.split('-').any(|is| is == part);
     if has("PSK") {
-        "pre-shared keys are not spoken by this TLS library"
+        "it is for pre-shared keys, which a listener has with psk_file"
     } else if ["RC4", "DES", "3DES", "CBC3", "NULL", "EXP", "EXPORT", "ANON", "MD5", "RC2", "IDEA"]
         .into_iter()
         .any(has)

@@ -58,6 +58,23 @@ pub enum TlsError {
         /// What is wrong.
         error: String,
     },
+    /// {file}:{line}: {what}; a line is identity:key, the key in hexadecimal (openssl rand -hex 32 makes one)
+    PskLine {
+        /// The file of pre-shared keys.
+        file: String,
+        /// The number of the line.
+        line: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// {0}: has no pre-shared key in it; it needs lines identity:key, the key in hexadecimal (openssl rand -hex 32 makes one)
+    NoPsk(String),
+    /// pre-shared keys are not in this binary: it was built without the feature psk; build it with, or leave out psk_file
+    PskNotBuilt,
+    /// {0} has no effect with psk_file, and clients would be less safe than meant; give it a listener without psk_file
+    PskWith(&'static str),
+    /// there is neither a certificate nor a file of pre-shared keys: give certfile and keyfile, or psk_file
+    NothingToShow,
     /// '{0}' is no name to choose a certificate by; names are such as example.com or *.example.com
     SniName(String),
     /// {0}: the certificate has no DNS name in it to be chosen by; say for which names it is
@@ -106,6 +123,13 @@ pub enum Warning {
     },
     /// {0}: the certificate is not valid yet; check this machine's clock
     NotYetValid(String),
+    /// {file}: {count} pre-shared keys have fewer than 16 bytes and can be guessed from a handshake that was overheard; make longer ones (openssl rand -hex 32)
+    ShortPsk {
+        /// The file.
+        file: String,
+        /// How many.
+        count: usize,
+    },
     /// {0}: a list of revoked certificates is out of date (nextUpdate has passed); it is used all the same, fetch a new one
     CrlExpired(String),
     /// {file}: {count} certificates of authorities in it cannot be used and are left out
@@ -129,6 +153,23 @@ pub enum TlsFailure {
     /// The client talks on and on.
     #[error("the client's TLS handshake is not done after {0} bytes")]
     HandshakeTooLong(usize),
+    /// Its key cannot be looked up.
+    #[error("the client has come with the pre-shared key of {0:?}, which is not in psk_file")]
+    UnknownPskIdentity(Box<str>),
+    /// It does not know the key.
+    #[error("the client has another pre-shared key for {0:?} than psk_file")]
+    WrongPsk(Box<str>),
+    /// All else that fails with pre-shared keys.
+    #[error(
+        "TLS failed on a listener with pre-shared keys: {text} (a client without one needs a \
+         certificate here)"
+    )]
+    OpenSsl {
+        /// As [`Self::reason`].
+        reason: &'static str,
+        /// What OpenSSL says.
+        text: String,
+    },
     /// All else.
     #[error("{}: {error}", explain(.error))]
     Tls {
@@ -157,6 +198,9 @@ impl TlsFailure {
         let error = match self {
             Self::NotTls => return "tls_not_tls",
             Self::HandshakeTooLong(_) => return "tls_handshake_too_long",
+            Self::UnknownPskIdentity(_) => return "tls_psk_unknown_identity",
+            Self::WrongPsk(_) => return "tls_psk_wrong_key",
+            Self::OpenSsl { reason, .. } => return reason,
             Self::Tls { error } => error,
         };
         match error {

@@ -3,7 +3,7 @@
 use super::error::{TlsError, Warning, shown};
 use super::options::{CertificateFiles, TlsOptions};
 use super::resolver::Resolver;
-use super::{TlsServer, certificate, ciphers};
+use super::{Engine, TlsServer, certificate, ciphers};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -39,6 +39,45 @@ struct Loader {
 
 impl Loader {
     fn server(&mut self, options: &TlsOptions) -> Result<TlsServer, TlsError> {
+        let engine = match &options.psk_file {
+            Some(file) => self.with_keys(options, file)?,
+            None => self.with_certificates(options)?,
+        };
+        Ok(TlsServer { engine, handshake_bytes_max: options.handshake_bytes_max })
+    }
+
+    #[cfg(not(feature = "psk"))]
+    fn with_keys(&mut self, _: &TlsOptions, _: &Path) -> Result<Engine, TlsError> {
+        Err(TlsError::PskNotBuilt)
+    }
+
+    #[cfg(feature = "psk")]
+    fn with_keys(&mut self, options: &TlsOptions, file: &Path) -> Result<Engine, TlsError> {
+        use super::psk::{Certificate, PskKeys, PskServer};
+        for (is_set, what) in [
+            (options.verify_peer, "verify = verify_peer"),
+            (options.crl_file.is_some(), "crlfile"),
+            (!options.sni.is_empty(), "sni"),
+        ] {
+            if is_set {
+                return Err(TlsError::PskWith(what));
+            }
+        }
+        let keys = PskKeys::read(file, &mut self.warnings)?;
+        let certificate = match &options.certificate {
+            None => None,
+            Some(files) => {
+                let certified = self.certified_key(files, &ring::default_provider())?;
+                let chain = certified.cert.iter().map(|der| der.to_vec()).collect();
+                let key = private_key(&files.key_file)?.secret_der().to_vec();
+                Some(Certificate { chain, key })
+            }
+        };
+        let server = PskServer::new(options, keys, certificate.as_ref(), &mut self.warnings)?;
+        Ok(Engine::Psk(server))
+    }
+
+    fn with_certificates(&mut self, options: &TlsOptions) -> Result<Engine, TlsError> {
         let mut versions = ciphers::versions(&options.versions, &mut self.warnings)?;
         let cipher_suites = ciphers::suites(&options.ciphers, &mut self.warnings);
         // A version that is asked for needs a cipher; one that is only not forbidden goes without.
@@ -76,7 +115,7 @@ impl Loader {
             config.ticketer =
                 ring::Ticketer::new().map_err(|error| TlsError::Config(error.to_string()))?;
         }
-        Ok(TlsServer { config: Arc::new(config), handshake_bytes_max: options.handshake_bytes_max })
+        Ok(Engine::Rustls(Arc::new(config)))
     }
 
     fn resolver(
@@ -84,7 +123,8 @@ impl Loader {
         options: &TlsOptions,
         provider: &CryptoProvider,
     ) -> Result<Resolver, TlsError> {
-        let default = self.certified_key(&options.certificate, provider)?;
+        let files = options.certificate.as_ref().ok_or(TlsError::NothingToShow)?;
+        let default = self.certified_key(files, provider)?;
         let mut resolver = Resolver::new(default);
         for sni in &options.sni {
             let certificate = self.certified_key(&sni.files, provider)?;

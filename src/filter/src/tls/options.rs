@@ -5,8 +5,11 @@ use std::path::PathBuf;
 /// What a listener's settings say about TLS. `TlsServer::load` makes something useful of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// For clients that ask for no name or for one that nobody has.
-    pub certificate: CertificateFiles,
+    /// For clients that ask for no name or for one that nobody has. Only with [`Self::psk_file`] there may be none.
+    pub certificate: Option<CertificateFiles>,
+    /// Pre-shared keys, lines of `identity:key`, for clients that have no certificates to check ours by. With it no client is asked
+    /// for a certificate, and there is one of ours at most.
+    pub psk_file: Option<PathBuf>,
     /// For clients that ask for certain names.
     pub sni: Vec<SniCertificate>,
     /// Certificates of the authorities that clients' certificates must come from, in PEM.
@@ -41,11 +44,21 @@ pub struct TlsOptions {
 impl TlsOptions {
     /// Those of a listener with this certificate that asks its clients for none.
     pub fn new(cert_file: impl Into<PathBuf>, key_file: impl Into<PathBuf>) -> Self {
+        let (cert_file, key_file) = (cert_file.into(), key_file.into());
+        Self { certificate: Some(CertificateFiles { cert_file, key_file }), ..Self::default() }
+    }
+
+    /// Those of a listener for clients with pre-shared keys.
+    pub fn with_keys(psk_file: impl Into<PathBuf>) -> Self {
+        Self { psk_file: Some(psk_file.into()), ..Self::default() }
+    }
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
         Self {
-            certificate: CertificateFiles {
-                cert_file: cert_file.into(),
-                key_file: key_file.into(),
-            },
+            certificate: None,
+            psk_file: None,
             sni: Vec::new(),
             ca_file: None,
             crl_file: None,

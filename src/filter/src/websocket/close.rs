@@ -12,6 +12,8 @@ pub enum CloseWhy {
     GoingAway,
     /// The peer's MQTT is wrong.
     ProtocolError,
+    /// What the peer sent is not what it said it was.
+    BadPayload,
     /// The peer may not be here: not authorised, banned, kicked.
     Policy,
     /// The peer sent more than it may.
@@ -29,6 +31,7 @@ impl CloseWhy {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
             Self::ProtocolError => 1002,
+            Self::BadPayload => 1007,
             Self::Policy => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
@@ -42,6 +45,7 @@ impl CloseWhy {
             Self::Normal => "",
             Self::GoingAway => "the server stops",
             Self::ProtocolError => "protocol error",
+            Self::BadPayload => "the payload is not as it was said to be",
             Self::Policy => "not allowed",
             Self::TooBig => "too big",
             Self::Internal => "internal error",

@@ -1,6 +1,9 @@
 //! Certificates made on the spot, and clients that talk to a filter through memory.
 #![allow(dead_code, reason = "not every test uses all")]
 
+#[cfg(feature = "psk")]
+pub mod openssl_client;
+
 use filter::{Filter, FilterError, FilterSettings, TlsOptions, TlsServer, Warning};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use ring::{Endpoint, Mesh, ShardId};
 use ringmq_reactor::{
-    self as reactor, Connect, Core, Features, Reactor, ReactorSettings, ReactorSetup, RingTable,
-    ShardThread, bind_all,
+    self as reactor, Connect, Core, Features, FilterTable, Reactor, ReactorSettings, ReactorSetup,
+    RingTable, ShardThread, bind_all,
 };
 use shard::{CloseMode, ConnectionId, Effect, ListenerId, Now, Outgoing, ReceiveEnd};
 
@@ -76,6 +76,8 @@ pub struct Echo {
     pub stopped: bool,
     /// Takes what comes and says nothing.
     pub sink: bool,
+    /// How long an accept takes.
+    pub accept_pause: std::time::Duration,
     /// Run at the end of the tick in which something came from that shard.
     /// Connections to be opened, and what became of those that were: token, slot or errno.
     pub connects: Vec<Connect>,
@@ -102,6 +104,7 @@ impl Echo {
             stopping: false,
             stopped: false,
             sink: false,
+            accept_pause: std::time::Duration::ZERO,
             connects: Vec::new(),
             opened: Vec::new(),
             on_doorbell: None,
@@ -209,6 +212,7 @@ impl Core for Echo {
     }
 
     fn accepted(&mut self, index: u32, _: ListenerId, peer: SocketAddr) -> ConnectionId {
+        std::thread::sleep(self.accept_pause);
         let id = self.open(index);
         self.seen.accepted.fetch_add(1, Relaxed);
         self.peers.push(peer);
@@ -454,6 +458,17 @@ pub fn start_at(
     one_listens: bool,
     features: Features,
 ) -> Echoes {
+    start_filtered(address, settings, one_listens, features, &Arc::default())
+}
+
+/// As [`start_at`], with layers below the echo.
+pub fn start_filtered(
+    address: &str,
+    settings: &[ReactorSettings],
+    one_listens: bool,
+    features: Features,
+    filters: &Arc<FilterTable>,
+) -> Echoes {
     let shards = settings.len();
     let table = Arc::new(RingTable::new(shards));
     let listening = if one_listens { 1 } else { shards };
@@ -475,7 +490,7 @@ pub fn start_at(
             build: Box::new(move || Echo::new(endpoint, inner)),
             listeners,
             table: Arc::clone(&table),
-            filters: Arc::default(),
+            filters: Arc::clone(filters),
             commands,
             waker,
             settings: settings[id.index()].clone(),

@@ -144,6 +144,7 @@ pub fn diagnose(machine: &Machine, plan: &Plan) -> Vec<Finding> {
     findings.extend(local_ports(machine, plan));
     findings.push(clients_max(plan));
     findings.extend(listeners(machine, plan));
+    findings.extend(machine.tls_errors.iter().map(tls));
     findings.push(acl(machine));
     findings.push(cpus(machine, plan));
     findings.extend(cpu_quota(machine, plan));
@@ -588,6 +589,22 @@ fn listeners(machine: &Machine, plan: &Plan) -> Vec<Finding> {
         Finding { remedy, ..note(&check, State::Stop, found.to_owned()) }
     };
     listeners.map(finding).collect()
+}
+
+/// Whether the files of a listener with TLS are right.
+fn tls((name, error): &(String, Option<String>)) -> Finding {
+    let check = format!("tls {name}");
+    let Some(error) = error else {
+        return note(
+            &check,
+            State::Ok,
+            format!("listener {name}: its certificates and keys are right"),
+        );
+    };
+    let (found, remedy) = error
+        .split_once("; ")
+        .map_or((&**error, None), |(found, remedy)| (found, Some(remedy.to_owned())));
+    Finding { remedy, ..note(&check, State::Stop, found.to_owned()) }
 }
 
 fn acl(machine: &Machine) -> Finding {

@@ -75,6 +75,8 @@ pub struct Machine {
     pub running: Option<Running>,
     /// What is wrong with the access rules.
     pub acl_error: Option<String>,
+    /// What is wrong with the certificates and keys of each listener with TLS, by its name.
+    pub tls_errors: Vec<(String, Option<String>)>,
     /// What is wrong with each listener of the settings.
     pub listener_errors: Vec<Option<ListenerError>>,
 }
@@ -164,6 +166,10 @@ impl Machine {
             huge_pages: chosen(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
             clock: clock(),
             acl_error: node::load_acl(settings).err().map(|error| error.to_string()),
+            tls_errors: node::check_tls(settings)
+                .into_iter()
+                .map(|(name, error)| (name, error.map(|error| error.to_string())))
+                .collect(),
             listener_errors: (0..settings.listeners.len())
                 .map(|number| {
                     let address = settings.listeners[number].address.to_string();

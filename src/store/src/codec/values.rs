@@ -52,6 +52,8 @@ pub struct Applied {
     pub boot: u64,
     /// Counts the writes of this start.
     pub round: u64,
+    /// The newest write that is known to be on disk: what is damaged up to there was not torn by a loss of power.
+    pub synced_round: u64,
     /// Above all numbers given out.
     pub numbers_below: u64,
 }
@@ -59,9 +61,10 @@ pub struct Applied {
 /// The record of what was applied.
 #[must_use]
 pub fn applied(key: &[u8], applied: Applied) -> Vec<u8> {
-    let mut out = Writer::new(24);
+    let mut out = Writer::new(32);
     out.u64(applied.boot);
     out.u64(applied.round);
+    out.u64(applied.synced_round);
     out.u64(applied.numbers_below);
     out.seal(key)
 }
@@ -72,7 +75,12 @@ pub fn applied(key: &[u8], applied: Applied) -> Vec<u8> {
 /// [`CodecError`]: the value is damaged.
 pub fn read_applied(key: &[u8], value: &[u8]) -> Result<Applied, CodecError> {
     let mut from = Reader::open(key, value)?;
-    let applied = Applied { boot: from.u64()?, round: from.u64()?, numbers_below: from.u64()? };
+    let applied = Applied {
+        boot: from.u64()?,
+        round: from.u64()?,
+        synced_round: from.u64()?,
+        numbers_below: from.u64()?,
+    };
     from.end()?;
     Ok(applied)
 }

@@ -127,7 +127,7 @@ impl<R: EngineRead> Boot<R> {
 
     fn step_sessions(&mut self) -> Result<bool, EngineError> {
         let mut rows: Vec<StoredSessionRow> = Vec::with_capacity(STEP);
-        let is_end = self.read_some(Keyspace::Sessions, &mut |key, value| {
+        let is_end = self.read_some(Keyspace::Sessions, |key, value| {
             let (session, _) = keys::read_session(key)?;
             let head = values::read_head(key, value)?;
             rows.push(StoredSessionRow {
@@ -185,7 +185,7 @@ impl<R: EngineRead> Boot<R> {
     fn step_retained(&mut self) -> Result<bool, EngineError> {
         let topics_only = self.retained_topics_only;
         let mut rows = Vec::with_capacity(STEP);
-        let is_end = self.read_some(Keyspace::Retained, &mut |key, value| {
+        let is_end = self.read_some(Keyspace::Retained, |key, value| {
             let (at, row) = if topics_only {
                 let row = values::read_retained_topic(key, value)?;
                 let StoredRetained::Topic { topic, .. } = &row else {
@@ -208,7 +208,7 @@ impl<R: EngineRead> Boot<R> {
 
     fn step_delayed(&mut self) -> Result<bool, EngineError> {
         let mut rows = Vec::new();
-        let is_end = self.read_some(Keyspace::Delayed, &mut |key, value| {
+        let is_end = self.read_some(Keyspace::Delayed, |key, value| {
             rows.push(values::read_delayed(key, value)?);
             Ok(())
         })?;
@@ -223,7 +223,7 @@ impl<R: EngineRead> Boot<R> {
     fn read_some(
         &mut self,
         keyspace: Keyspace,
-        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), CodecError>,
+        mut show: impl FnMut(&[u8], &[u8]) -> Result<(), CodecError>,
     ) -> Result<bool, EngineError> {
         let mut shown = 0;
         let mut next = None;

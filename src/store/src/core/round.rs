@@ -15,7 +15,7 @@ use shard::storage::{
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
 use crate::codec::values::{self, Applied, EntryOutline};
-use crate::engine::{Change, EngineError, EngineRead, Keyspace};
+use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
@@ -86,6 +86,8 @@ impl<'e, E: EngineRead> Round<'e, E> {
         self.put(Keyspace::Meta, key, values::applied(key, applied));
         let mut changes = Vec::with_capacity(self.pending.iter().map(BTreeMap::len).sum());
         for (keyspace, pending) in Keyspace::ALL.into_iter().zip(self.pending) {
+            let removed = pending.values().filter(|pending| pending.value.is_none()).count();
+            self.outcome.removed[keyspace.index()] = removed as u64;
             changes.extend(pending.into_iter().map(|(key, pending)| Change {
                 keyspace,
                 key,
@@ -116,9 +118,12 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 self.put_entry(*session, *place, *put, entry)?;
             }
             StoreOp::RemoveEntry { session, place } => {
-                self.remove(Keyspace::Entries, keys::entry(*session, *place));
+                let key = keys::entry(*session, *place);
+                self.release_use(*place, &key)?;
+                self.remove(Keyspace::Entries, key);
             }
-            StoreOp::Release { message } => self.release(*message),
+            // What an entry uses is seen where it is removed, or loses its message: a count cannot go wrong that way.
+            StoreOp::Release { .. } => {}
             StoreOp::PutReceived { session, packet_id } => {
                 let key = keys::received(*session, *packet_id);
                 let value = values::mark(&key);
@@ -165,8 +170,32 @@ impl<'e, E: EngineRead> Round<'e, E> {
             used.message.get_or_insert_with(|| Arc::clone(message));
         }
         let key = keys::entry(session, place);
+        if !is_new && entry.message.is_none() {
+            self.release_use(place, &key)?;
+        }
         let value = values::entry(&key, place, entry);
         self.set(Keyspace::Entries, key, value, is_new);
+        Ok(())
+    }
+
+    /// The entry under this key uses its message no more, if it is there and does.
+    fn release_use(&mut self, place: StoredPlace, key: &Key) -> Result<(), EngineError> {
+        if !place.is_shared() {
+            return Ok(());
+        }
+        let stored;
+        let value = match self.pending[Keyspace::Entries.index()].get(key) {
+            Some(pending) => pending.value.as_deref(),
+            None => {
+                stored = self.engine.get(Keyspace::Entries, key)?;
+                stored.as_deref()
+            }
+        };
+        match value.map(|value| values::read_entry_outline(key, value)) {
+            Some(Ok(EntryOutline { uses: Some(message), .. })) => self.release(message),
+            Some(Err(_)) => self.damage.values += 1,
+            Some(Ok(_)) | None => {}
+        }
         Ok(())
     }
 
@@ -299,7 +328,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
         &self,
         keyspace: Keyspace,
         prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let mut pending = self.pending[keyspace.index()]
             .range(Key::from_slice(prefix)..)

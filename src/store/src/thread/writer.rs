@@ -13,10 +13,14 @@ use super::shared::Shared;
 use super::{Control, OnHealth, StoreSetup, StoreStage, StoreSync, boot};
 use crate::StoreError;
 use crate::core::{Boot, Core, Outcome};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Keyspace};
 
 /// How long after an error it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// After how long a quiet time keyspaces are compacted from which much was removed.
+const QUIET: Duration = Duration::from_secs(10);
+/// What is much: keys.
+const REMOVED_MUCH: u64 = 20_000;
 /// How often a reply that a shard's channel had no room for is tried again.
 const RESEND: Duration = Duration::from_millis(2);
 /// How often the sizes on disk are asked for while there is work.
@@ -41,6 +45,11 @@ pub(super) struct Writer<E: Engine> {
     /// When to try again; `None` while all is well.
     retry_at: Option<Instant>,
     sizes_at: Instant,
+    last_round: Instant,
+    /// Keys removed since the last compaction, by keyspace.
+    removed: [u64; Keyspace::COUNT],
+    /// The thread that compacts.
+    compacting: Option<JoinHandle<()>>,
     /// A shard's channel was full.
     has_unsent: bool,
     has_ended: bool,
@@ -85,10 +94,14 @@ impl<E: Engine + 'static> Writer<E> {
             unsynced_since: None,
             retry_at: None,
             sizes_at: Instant::now(),
+            last_round: Instant::now(),
+            removed: [0; Keyspace::COUNT],
+            compacting: None,
             has_unsent: false,
             is_closing: false,
         };
         writer.refresh_sizes();
+        writer.shared.gauges().cut = writer.core.engine().cut();
         Ok(writer)
     }
 
@@ -141,8 +154,9 @@ impl<E: Engine + 'static> Writer<E> {
             (StoreSync::Every(interval), Some(since)) => Some(since + interval),
             _ => None,
         };
-        let sweep = self.has_ended.then_some(now);
-        [resend, gathered, sync, sweep].into_iter().flatten().min()
+        let sweep = (self.has_ended && !self.core.has_waiting()).then_some(now);
+        let compaction = self.removed_much().map(|_| self.last_round + QUIET);
+        [resend, gathered, sync, sweep, compaction].into_iter().flatten().min()
     }
 
     fn gather(&self) -> Duration {
@@ -160,7 +174,7 @@ impl<E: Engine + 'static> Writer<E> {
             return;
         }
         if let Err(error) = self.try_work(now) {
-            self.failed(&error);
+            self.failed(&error, now.elapsed());
         } else if self.retry_at.take().is_some() {
             self.recovered();
         }
@@ -187,10 +201,48 @@ impl<E: Engine + 'static> Writer<E> {
             self.sync()?;
         }
         if self.has_ended && !self.core.has_waiting() {
-            self.has_ended = self.core.sweep()?;
+            let removed = self.core.sweep()?;
+            self.note_removed(removed);
+            self.has_ended = self.core.has_ended();
             self.unsynced_since.get_or_insert(now);
+            self.last_round = now;
+        }
+        if now.duration_since(self.last_round) >= QUIET {
+            self.compact();
         }
         Ok(())
+    }
+
+    fn note_removed(&mut self, more: [u64; Keyspace::COUNT]) {
+        for (removed, more) in self.removed.iter_mut().zip(more) {
+            *removed += more;
+        }
+    }
+
+    fn removed_much(&self) -> Option<Keyspace> {
+        let is_busy = self.compacting.as_ref().is_some_and(|thread| !thread.is_finished());
+        let much = |&keyspace: &Keyspace| self.removed[keyspace.index()] >= REMOVED_MUCH;
+        Keyspace::ALL.into_iter().find(much).filter(|_| !is_busy)
+    }
+
+    /// Gives space back. At work the engine merges its tables as they come; what was removed last would stay on disk until as
+    /// much has come again.
+    fn compact(&mut self) {
+        let Some(keyspace) = self.removed_much() else { return };
+        self.removed[keyspace.index()] = 0;
+        // The next one comes after another quiet time.
+        self.last_round = Instant::now();
+        let compaction = self.core.engine().compaction(keyspace);
+        let thread = std::thread::Builder::new().name("store-compact".to_owned());
+        let spawned = thread.spawn(move || {
+            if let Err(error) = compaction() {
+                log::warn!("the store could not give space back: {error}");
+            }
+        });
+        match spawned {
+            Ok(thread) => self.compacting = Some(thread),
+            Err(error) => log::warn!("the store could not give space back: {error}"),
+        }
     }
 
     /// Whether what waits is to be applied now.
@@ -214,21 +266,23 @@ impl<E: Engine + 'static> Writer<E> {
         let shared = &self.shared;
         let outcome = self.core.commit(|engine| {
             if is_always {
-                timed_sync(engine, shared)?;
+                timed(shared, || engine.sync())?;
             }
-            Ok(())
+            Ok(is_always)
         })?;
         let Some(outcome) = outcome else { return Ok(()) };
         if !is_always {
             self.unsynced_since.get_or_insert(start);
         }
         self.shared.gauges().round(&outcome, start.elapsed());
+        self.last_round = start;
+        self.note_removed(outcome.removed);
         self.done(outcome);
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
-        timed_sync(self.core.engine_mut(), &self.shared)?;
+        timed(&self.shared, || self.core.sync())?;
         self.unsynced_since = None;
         Ok(())
     }
@@ -259,30 +313,27 @@ impl<E: Engine + 'static> Writer<E> {
         }
     }
 
-    fn failed(&mut self, error: &EngineError) {
+    fn failed(&mut self, error: &EngineError, took: Duration) {
         let is_new = self.retry_at.is_none();
-        self.retry_at = Some(Instant::now() + RETRY);
-        let text = format!(
-            "the store cannot write: {error}; what was acknowledged is safe, nothing more is until it can"
-        );
-        self.shared.gauges().failed(&text);
+        // Opening a long journal anew takes a while; it is not to be all this thread does.
+        self.retry_at = Some(Instant::now() + RETRY.max(took * 2));
+        let why = error.to_string();
+        self.shared.gauges().failed(&why);
         if is_new {
-            log::error!("{text}");
-            self.tell(StoreHealth::Failing, &text);
+            self.tell(StoreHealth::Failing, &why);
         }
     }
 
     fn recovered(&mut self) {
         self.shared.gauges().recovered();
-        log::warn!("the store writes again; nothing acknowledged was lost");
-        self.tell(StoreHealth::Good, "the store writes again");
+        self.tell(StoreHealth::Good, "");
     }
 
-    fn tell(&mut self, health: StoreHealth, text: &str) {
+    fn tell(&mut self, health: StoreHealth, why: &str) {
         for outlet in &mut self.outlets {
             outlet.push(StoreReply::Health(health));
         }
-        (self.on_health)(health, text);
+        (self.on_health)(health, why);
     }
 
     fn refresh_sizes(&mut self) {
@@ -309,7 +360,7 @@ impl<E: Engine + 'static> Writer<E> {
         self.refresh_sizes();
         self.shared.close();
         drop(self.jobs);
-        for helper in self.helpers {
+        for helper in self.helpers.into_iter().chain(self.compacting) {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
             }
@@ -318,9 +369,12 @@ impl<E: Engine + 'static> Writer<E> {
     }
 }
 
-fn timed_sync<E: Engine>(engine: &mut E, shared: &Shared) -> Result<(), EngineError> {
+fn timed(
+    shared: &Shared,
+    sync: impl FnOnce() -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
     let start = Instant::now();
-    engine.sync()?;
+    sync()?;
     shared.gauges().synced(start.elapsed());
     Ok(())
 }

@@ -42,6 +42,7 @@ fn machine() -> Machine {
         clock: Some(("tsc".to_owned(), "tsc hpet".to_owned())),
         running: None,
         acl_error: None,
+        tls_errors: Vec::new(),
         listener_errors: vec![None, None],
     }
 }

@@ -1,0 +1,122 @@
+//! What is asked about retained messages by command: their topics, how many they are, and to remove them; a part at a time
+//! (SEED-CLI-58).
+
+use metrics::{DropKind, DropReason};
+use mqtt::{FilterKind, ParsedFilter, ReasonCode};
+use router::ScanBudget;
+
+use crate::command::{
+    PAGE_ROWS_MAX, PAGE_SLOTS_MAX, Page, Reply, RetainedPart, RetainedRow, RetainerRequest,
+};
+use crate::shard::Shard;
+
+impl Shard {
+    pub(crate) fn perform_retainer(&mut self, request: RetainerRequest) -> Reply {
+        match request {
+            RetainerRequest::Page { cursor, limit } => {
+                Reply::Retained(self.retained_page(cursor.as_deref(), limit))
+            }
+            RetainerRequest::Measure { cursor } => {
+                Reply::RetainedPart(self.measure_retained(cursor.as_deref()))
+            }
+            RetainerRequest::Clean { filter, cursor } => {
+                self.clean_retained(&filter, cursor.as_deref())
+            }
+        }
+    }
+
+    fn retained_page(&self, cursor: Option<&str>, limit: u32) -> Page<RetainedRow, String> {
+        let mut topics = self.retained.iter_after(cursor);
+        let row = |(topic, message): (&str, &std::sync::Arc<session::Message>)| RetainedRow {
+            topic: topic.to_owned(),
+            qos: message.qos,
+            published_unix_ms: message.id.unix_ms(),
+            payload_len: message.payload().len() as u64,
+        };
+        let limit = limit.min(PAGE_ROWS_MAX) as usize;
+        let rows: Vec<_> = topics.by_ref().take(limit).map(row).collect();
+        let more = topics.next().is_some();
+        Page { next: rows.last().filter(|_| more).map(|last| last.topic.clone()), rows }
+    }
+
+    fn measure_retained(&self, cursor: Option<&str>) -> RetainedPart {
+        let mut part = RetainedPart { messages: 0, bytes: 0, next: None };
+        let mut topics = self.retained.iter_after(cursor);
+        let mut last = None;
+        for (topic, message) in topics.by_ref().take(PAGE_SLOTS_MAX as usize) {
+            part.messages += 1;
+            part.bytes += message.len() as u64;
+            last = Some(topic);
+        }
+        part.next = last.filter(|_| topics.next().is_some()).map(str::to_owned);
+        part
+    }
+
+    fn clean_retained(&mut self, filter: &str, cursor: Option<&str>) -> Reply {
+        let parsed = ParsedFilter::parse(filter, &self.limits).ok();
+        if parsed.is_none_or(|parsed| parsed.kind != FilterKind::Plain) {
+            return Reply::Refused(ReasonCode::TopicFilterInvalid);
+        }
+        let budget =
+            ScanBudget { matches_max: PAGE_ROWS_MAX as usize, visits_max: PAGE_SLOTS_MAX as usize };
+        let page = self.retained.scan(filter, cursor, budget);
+        let next = page.next.map(str::to_owned);
+        let topics: Vec<String> = page.matches.iter().map(|(topic, _)| (*topic).into()).collect();
+        let mut part = RetainedPart { messages: 0, bytes: 0, next };
+        for topic in topics {
+            if let Some(message) = self.remove_retained(&topic) {
+                part.messages += 1;
+                part.bytes += message.len() as u64;
+                self.clients.metrics.count_drop(DropKind::Retained, DropReason::Deleted);
+            }
+        }
+        self.gauge_retained();
+        Reply::RetainedPart(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt::QoS;
+    use session::{Message, MessageId, Publication};
+
+    use crate::desk::{changes, connect, publish, stored};
+    use crate::storage::{StoreOp, StoreReply, StoredRetained};
+
+    /// SEED-PUB-09: with `ram` nothing is kept on disk, and what an earlier start kept there goes.
+    #[test]
+    fn retained_messages_that_are_to_be_in_memory_only_leave_the_store() {
+        for (storage, kept) in [("ram", 0), ("disc", 1)] {
+            let (mut desk, batches, replies) = stored(&[("retainer.storage_type", storage)]);
+            let publication = Publication {
+                topic: "a",
+                payload: b"x",
+                forwarded: &[],
+                qos: QoS::AtMostOnce,
+                retain: true,
+                sys: false,
+                expires_unix_ms: None,
+                origin: None,
+            };
+            let message = Message::new(MessageId(1), &publication);
+            let found = vec![StoredRetained::Message(message)];
+            replies.send(StoreReply::Retained(found)).unwrap();
+            replies.send(StoreReply::Found { numbers_from: 1 }).unwrap();
+            desk.shard.run_store();
+            desk.tick(1, None);
+            assert_eq!(desk.shard.retained.len(), kept);
+            let publisher = desk.accept(0, "10.0.0.1:5");
+            desk.tick(1, Some((publisher, &connect("p", 0))));
+            let mut retained = publish("b", "x");
+            retained[0] |= 1;
+            desk.tick(1, Some((publisher, &retained)));
+            assert_eq!(desk.shard.retained.len(), kept + 1);
+            let ops = changes(&batches, &replies);
+            match (storage, &ops[..]) {
+                ("ram", [StoreOp::RemoveRetained { topic }]) => assert_eq!(&**topic, "a"),
+                ("disc", [StoreOp::PutRetained { message }]) => assert_eq!(message.topic(), "b"),
+                (_, ops) => panic!("{storage}: {ops:?}"),
+            }
+        }
+    }
+}

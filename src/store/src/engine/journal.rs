@@ -1,0 +1,222 @@
+//! A look at fjall's journals before fjall opens them.
+//!
+//! fjall cuts a journal off silently at the first byte that is no entry, and refuses to open at the first checksum that does
+//! not fit. Neither will do: after a loss of power an unsynced write may be torn in its middle, with or without whole writes
+//! behind it, and must be cut off; a byte that has changed in what was synced must not take all that came later with it unsaid.
+//! The record of what was applied, in every write, tells the two apart: it says up to which write all was on disk.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::EngineError;
+use crate::codec::keys::meta;
+use crate::codec::values::{self, Applied};
+
+/// The format of journals this module knows: fjall 3.
+const MAGIC: &[u8; 4] = b"FJL\x03";
+const TAG_START: u8 = 1;
+const TAG_ITEM: u8 = 2;
+const TAG_END: u8 = 3;
+const TAG_CLEAR: u8 = 4;
+/// Bytes of the end of a batch: tag, checksum, magic.
+const END_LEN: usize = 1 + 8 + MAGIC.len();
+
+/// What was cut off a journal's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes.
+    pub bytes: u64,
+    /// Whole writes among them, behind the torn one. None was known to be on disk.
+    pub writes: u64,
+}
+
+/// Checks the journals of a database, and cuts off the last one's torn end.
+pub(super) fn check(folder: &Path) -> Result<Cut, EngineError> {
+    let mut journals = Vec::new();
+    match fs::read(folder.join("version")) {
+        Ok(version) if version.starts_with(MAGIC) => {}
+        // Nothing yet, or not ours to judge: fjall says what it thinks of it.
+        _ => return Ok(Cut::default()),
+    }
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
+            journals.push((number, path));
+        }
+    }
+    journals.sort_unstable();
+    let mut cut = Cut::default();
+    let last = journals.len().saturating_sub(1);
+    for (at, (_, path)) in journals.into_iter().enumerate() {
+        cut = check_file(&path, at == last)?;
+    }
+    Ok(cut)
+}
+
+fn check_file(path: &PathBuf, is_last: bool) -> Result<Cut, EngineError> {
+    let bytes = fs::read(path)?;
+    let Found { whole_len, torn } = look(&bytes);
+    let Some(torn) = torn else { return Ok(Cut::default()) };
+    // A journal is synced before the next one is begun.
+    if !is_last || torn.was_synced {
+        return Err(EngineError::Damaged(format!(
+            "{} has changed at byte {whole_len} or soon after it, in a write that was on disk; {} whole writes follow it",
+            path.display(),
+            torn.writes_behind
+        )));
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(whole_len as u64)?;
+    file.sync_all()?;
+    let cut = Cut { bytes: torn.len as u64, writes: torn.writes_behind };
+    log::warn!(
+        "{} ended in an unfinished write, which nobody was told is on disk: {} bytes cut off, with {} whole writes",
+        path.display(),
+        cut.bytes,
+        cut.writes
+    );
+    Ok(cut)
+}
+
+/// What a journal has.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// Bytes of the whole writes at its front.
+    whole_len: usize,
+    /// What comes then, if it is more than the zeros of a file made long in advance.
+    torn: Option<Torn>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Torn {
+    len: usize,
+    writes_behind: u64,
+    /// A later write says that the torn one was on disk.
+    was_synced: bool,
+}
+
+fn look(bytes: &[u8]) -> Found {
+    let mut at = 0;
+    let mut before = None;
+    while let Some(write) = Write::parse(&bytes[at..]) {
+        at += write.len;
+        before = write.applied.or(before);
+    }
+    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    if used <= at {
+        return Found { whole_len: at, torn: None };
+    }
+    let mut torn = Torn { len: used - at, writes_behind: 0, was_synced: false };
+    let mut from = at;
+    let mut first_behind = None;
+    // Where a write ends the next one begins, whatever is damaged between.
+    while let Some(end) = find(&bytes[from..used], MAGIC) {
+        from += end + MAGIC.len();
+        while let Some(write) = Write::parse(&bytes[from..]) {
+            from += write.len;
+            torn.writes_behind += 1;
+            if let Some(later) = write.applied {
+                let first = *first_behind.get_or_insert(later);
+                torn.was_synced |= says_synced(before, first, later);
+            }
+        }
+    }
+    Found { whole_len: at, torn: Some(torn) }
+}
+
+/// Whether a later write shows that the torn ones, between `before` and `first`, were on disk. A start of the broker syncs
+/// all there is.
+fn says_synced(before: Option<Applied>, first: Applied, later: Applied) -> bool {
+    match before {
+        Some(before) if before.boot == later.boot => later.synced_round > before.round,
+        Some(_) => true,
+        None => {
+            later.boot > first.boot || first.round == 0 || later.synced_round + 1 >= first.round
+        }
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// A whole write whose checksum fits.
+struct Write {
+    len: usize,
+    applied: Option<Applied>,
+}
+
+impl Write {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        if rest.u8()? != TAG_START {
+            return None;
+        }
+        let items = rest.u32()?;
+        rest.u64()?;
+        let mut sum = Xxh3::new();
+        let mut applied = None;
+        for _ in 0..items {
+            let item = rest.0;
+            match rest.u8()? {
+                TAG_ITEM => {
+                    let (_kind, compression) = (rest.u8()?, rest.u8()?);
+                    rest.u64()?;
+                    let key_len = usize::from(rest.u16()?);
+                    rest.u32()?;
+                    let value_len = rest.u32()? as usize;
+                    let (key, value) = (rest.take(key_len)?, rest.take(value_len)?);
+                    if key == meta::APPLIED && compression == 0 {
+                        applied = values::read_applied(key, value).ok().or(applied);
+                    }
+                }
+                TAG_CLEAR => {
+                    rest.u64()?;
+                }
+                _ => return None,
+            }
+            sum.update(&item[..item.len() - rest.0.len()]);
+        }
+        let end = Rest(rest.take(END_LEN)?);
+        (end.is(sum.digest())).then_some(())?;
+        Some(Self { len: bytes.len() - rest.0.len(), applied })
+    }
+}
+
+/// What is still to be parsed; little endian, as fjall writes.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn is(mut self, sum: u64) -> bool {
+        self.u8() == Some(TAG_END) && self.u64() == Some(sum) && self.0 == MAGIC
+    }
+}
