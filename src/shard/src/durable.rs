@@ -101,14 +101,14 @@ impl Clients {
         self.noted(session);
     }
 
-    /// Notes the end of a session.
-    pub fn unstore_session(&mut self, session: SessionId) {
-        let Some(stored) = self.stored(session) else { return };
-        self.loads.remove(&stored);
+    /// Notes the end of a session; the connections that wait for its messages.
+    pub fn unstore_session(&mut self, session: SessionId) -> Vec<ConnectionId> {
+        let Some(stored) = self.stored(session) else { return Vec::new() };
         self.appended.remove(&session.0);
         if let Some(journal) = &mut self.journal {
             journal.remove_session(stored);
         }
+        self.loads.remove(&stored).map_or_else(Vec::new, |load| load.connections)
     }
 
     /// Notes a subscription.

@@ -8,7 +8,7 @@ use router::{FilterId, SessionId, slot};
 use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
 
 use crate::clients::Dispatch;
-use crate::connection::{NO_SESSION, State};
+use crate::connection::{NO_SESSION, State, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, Farewell};
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
@@ -314,7 +314,9 @@ impl Shard {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
         self.clients.metrics.inc(why);
-        self.clients.unstore_session(id);
+        for waiting in self.clients.unstore_session(id) {
+            self.resume(waiting, pause::LOADING);
+        }
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);
         self.clients.gauge_session_gone(id);

@@ -70,7 +70,8 @@ impl World {
 
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
-        let is_due = std::mem::take(&mut self.is_crash_due);
+        let is_due = self.crash_in == Some(0);
+        self.crash_in = if is_due { None } else { self.crash_in.map(|steps| steps - 1) };
         match self.random.below(1000) {
             n if (n < self.crashes_permille || is_due) && self.may_crash => self.crash(),
             990..992 => self.stop_in_order(),

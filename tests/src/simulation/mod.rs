@@ -76,7 +76,8 @@ struct World {
     slow: Option<usize>,
     /// For so many ticks of any shard.
     stall_steps: usize,
-    is_crash_due: bool,
+    /// Steps until the next crash, if it is due.
+    crash_in: Option<u32>,
     may_crash: bool,
     /// How often it does.
     crashes_permille: usize,
@@ -207,7 +208,7 @@ impl World {
             starts: 0,
             slow: None,
             stall_steps: 0,
-            is_crash_due: false,
+            crash_in: None,
             may_crash,
             crashes_permille,
             crashes_at_release,
@@ -444,7 +445,12 @@ impl World {
                 return self.message_received(index, name, topic, qos, retain);
             }
             // Now the store has its end, and its publisher's shard may have its beginning: a good moment for a crash.
-            Event::Released => self.is_crash_due |= self.random.chance(self.crashes_at_release),
+            Event::Released => {
+                if self.crash_in.is_none() && self.random.chance(self.crashes_at_release) {
+                    // At once, or when the message is through to its end.
+                    self.crash_in = Some(*self.random.pick(&[0, 50, 100, 200]));
+                }
+            }
             Event::Subscribed => {
                 self.subscribed_ms.entry(index).or_insert(self.now_ms);
             }
