@@ -12,8 +12,9 @@
 //!
 //! With a store the broker crashes and stops now and then, and starts again with another number of shards. What is said above
 //! holds over all its starts, with these limits:
-//! - with `store.sync = always`: what a subscriber with `QoS` 0 got may come again after a crash, and a message to a shared
-//!   group may go to another member again; the order is that of the first time each message comes;
+//! - with `store.sync = always`: what a subscriber with `QoS` 0 got before its publisher had an answer comes again after a
+//!   crash, and a message to a shared group may go to another member again; the order is that of the first time each message
+//!   comes;
 //! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
 //!   lost or come again. After an orderly stop all of it holds;
 //! - sessions that do not last end with the broker;
