@@ -18,7 +18,8 @@ use crate::journal::carried;
 use crate::mesh::ControlMessage;
 use crate::shard::Shard;
 use crate::storage::{
-    ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredRetained, StoredSessionRow, StoredSubscription,
+    ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredRetained,
+    StoredSessionRow, StoredSubscription,
 };
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.

@@ -314,7 +314,9 @@ impl Disk {
         }
         if !retained.contains(&engine.len(Keyspace::Retained)) {
             let count = engine.len(Keyspace::Retained);
-            return Err(format!("the store has {count} retained messages where {retained:?} are right"));
+            return Err(format!(
+                "the store has {count} retained messages where {retained:?} are right"
+            ));
         }
         if self.core.damage() != Damage::default() {
             return Err(format!("the store found damage: {:?}", self.core.damage()));
