@@ -1,10 +1,8 @@
-//! The simulation, for many seeds. A failing seed is printed and fails again: `scripts/simulate --seed N --shards N`, for those
-//! with a disk `scripts/simulate --store always|interval --seed N --shards N`.
+//! The simulation, for many seeds. A failing seed is printed and fails again: `scripts/simulate --store none|always|interval
+//! --shards N --seed N`, with `--trace` to see why.
 
 use ringmq_tests::simulation;
 use shard::StoreMode;
-
-const INTERVAL_MS: u64 = 100;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -41,51 +39,88 @@ fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
     assert!(mode.is_none() || seeds < 10 || crashes > 0, "nothing crashed");
 }
 
-fn with_store(shards: usize, mode: StoreMode) {
-    simulate(shards, Some(mode), 100);
+/// Without a store.
+mod none {
+    use super::simulate;
+
+    const SEEDS: u64 = 300;
+
+    #[test]
+    fn one_shard() {
+        simulate(1, None, SEEDS);
+    }
+
+    #[test]
+    fn two_shards() {
+        simulate(2, None, SEEDS);
+    }
+
+    #[test]
+    fn three_shards() {
+        simulate(3, None, SEEDS);
+    }
+
+    #[test]
+    fn eight_shards() {
+        simulate(8, None, SEEDS);
+    }
 }
 
-#[test]
-fn one_shard() {
-    simulate(1, None, 300);
+/// With a store that keeps everything before it is acknowledged, and a broker that crashes.
+mod always {
+    use shard::StoreMode::Always;
+
+    use super::simulate;
+
+    const SEEDS: u64 = 50;
+
+    #[test]
+    fn one_shard() {
+        simulate(1, Some(Always), SEEDS);
+    }
+
+    #[test]
+    fn two_shards() {
+        simulate(2, Some(Always), SEEDS);
+    }
+
+    #[test]
+    fn three_shards() {
+        simulate(3, Some(Always), SEEDS);
+    }
+
+    #[test]
+    fn four_shards() {
+        simulate(4, Some(Always), SEEDS);
+    }
+
+    #[test]
+    fn eight_shards() {
+        simulate(8, Some(Always), SEEDS);
+    }
 }
 
-#[test]
-fn two_shards() {
-    simulate(2, None, 300);
-}
+/// With a store that keeps everything within an interval, and a broker that crashes.
+mod interval {
+    use shard::StoreMode::EveryMs;
 
-#[test]
-fn three_shards() {
-    simulate(3, None, 300);
-}
+    use super::simulate;
 
-#[test]
-fn eight_shards() {
-    simulate(8, None, 300);
-}
+    const INTERVAL_MS: u64 = 100;
+    const SEEDS: u64 = 50;
 
-#[test]
-fn one_shard_that_crashes() {
-    with_store(1, StoreMode::Always);
-}
+    #[test]
+    fn one_shard() {
+        simulate(1, Some(EveryMs(INTERVAL_MS)), SEEDS);
+    }
 
-#[test]
-fn two_shards_that_crash() {
-    with_store(2, StoreMode::Always);
-}
+    #[test]
+    fn two_shards() {
+        simulate(2, Some(EveryMs(INTERVAL_MS)), SEEDS);
+    }
 
-#[test]
-fn three_shards_that_crash() {
-    with_store(3, StoreMode::Always);
-}
-
-#[test]
-fn eight_shards_that_crash() {
-    with_store(8, StoreMode::Always);
-}
-
-#[test]
-fn two_shards_that_crash_between_intervals() {
-    with_store(2, StoreMode::EveryMs(INTERVAL_MS));
+    #[test]
+    fn eight_shards() {
+        simulate(8, Some(EveryMs(INTERVAL_MS)), SEEDS);
+    }
 }

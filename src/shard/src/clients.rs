@@ -197,6 +197,10 @@ impl Clients {
         } else {
             publication.qos.min(options.qos()) // MQTT-3.8.4-8
         };
+        if self.is_recovering && qos == QoS::AtMostOnce && publication.qos != qos {
+            // It is published again, and whoever wants it once at most may have it.
+            return Delivered::Skipped;
+        }
         let retain = retained || (options.retain_as_published() && publication.retain);
         let connection = slot.connection;
         let stored = slot.session.as_ref().map_or(0, |session| session.stored);

@@ -82,6 +82,16 @@ impl Shard {
         routed
     }
 
+    /// Routes a publication to shared groups only.
+    pub(crate) fn route_to_groups(&mut self, dispatch: &mut Dispatch<'_>) {
+        let mut matches = std::mem::take(&mut self.scratch.matches);
+        self.router.matches(dispatch.publication.topic, &mut matches);
+        for group in &matches.groups {
+            self.dispatch_to_group(group.group, dispatch);
+        }
+        self.scratch.matches = matches;
+    }
+
     /// Routes a publication that another shard sent here for the subscribers of this one.
     pub(crate) fn route_local(&mut self, dispatch: &mut Dispatch<'_>) {
         let mut matches = std::mem::take(&mut self.scratch.matches);

@@ -6,6 +6,7 @@ use ring::ShardId;
 use crate::clients::Dispatch;
 use crate::mesh::{ControlMessage, Target};
 use crate::shard::Shard;
+use crate::storage::PASSED_ON;
 
 /// Batches taken from one shard in one tick; the rest waits for the next, so that a busy neighbour does not keep this
 /// shard from its own connections.
@@ -69,7 +70,7 @@ impl Shard {
                 let now = self.clients.now;
                 let message = dispatch.message(&mut self.clients.message_ids, now).clone();
                 let slot = router::slot(message.topic().as_bytes());
-                self.keep_until_kept(slot, 0, message, dispatch.remote, Vec::new());
+                self.keep_until_kept(slot, PASSED_ON, message, dispatch.remote, Vec::new());
             }
         }
     }

@@ -18,7 +18,8 @@ use crate::journal::carried;
 use crate::mesh::ControlMessage;
 use crate::shard::Shard;
 use crate::storage::{
-    StoreHealth, StoreReply, StoredDelayed, StoredRetained, StoredSessionRow, StoredSubscription,
+    ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredRetained,
+    StoredSessionRow, StoredSubscription,
 };
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
@@ -192,7 +193,7 @@ impl Shard {
     fn restore_all_delayed(&mut self, found: Vec<StoredDelayed>) {
         for one in found {
             // A delayed message that is in another slot than its topic's was on its way to the shard of its topic.
-            if one.due_unix_ms == 0 || one.slot != slot(one.message.topic().as_bytes()) {
+            if one.due_unix_ms <= PASSED_ON || one.slot != slot(one.message.topic().as_bytes()) {
                 self.recovery.again.push(one);
             } else {
                 self.restore_delayed(one.due_unix_ms, one.number, one.message);
@@ -246,10 +247,12 @@ impl Shard {
         let mut publication = one.message.publication();
         publication.origin = None;
         let mut dispatch = Dispatch::new(publication, Some(&one.message));
-        if one.due_unix_ms == 0 {
-            self.route(&mut dispatch);
-        } else {
-            self.delay_again(one.due_unix_ms, &mut dispatch);
+        match one.due_unix_ms {
+            ON_ITS_WAY => {
+                self.route(&mut dispatch);
+            }
+            PASSED_ON => self.route_to_groups(&mut dispatch),
+            due_unix_ms => self.delay_again(due_unix_ms, &mut dispatch),
         }
         if dispatch.remote.is_empty() {
             if let Some(journal) = &mut self.clients.journal {

@@ -109,11 +109,16 @@ pub struct StoredDelayed {
     pub slot: u16,
     /// Tells apart those of one slot.
     pub number: u64,
-    /// When it is due, in milliseconds since the Unix epoch; 0 for one that was on its way.
+    /// When it is due, in milliseconds since the Unix epoch; [`ON_ITS_WAY`] or [`PASSED_ON`] for one that was on its way.
     pub due_unix_ms: u64,
     /// The message.
     pub message: Arc<Message>,
 }
+
+/// Due at once: a message on its way from its publisher's shard to others.
+pub const ON_ITS_WAY: u64 = 0;
+/// Due at once: a message that one shard of a shared group passes on to another. Everybody else gets it from its publisher's.
+pub const PASSED_ON: u64 = 1;
 
 /// One change.
 #[derive(Debug, Clone)]

@@ -26,6 +26,8 @@ pub enum Event {
     Received { name: MessageName, topic: String, qos: u8, retain: bool },
     /// SUBACK: these filters are in force.
     Subscribed,
+    /// PUBREL: the broker knows that the message has come.
+    Released,
     /// CONNACK; whether the session was there.
     Connected { session_present: bool },
 }
@@ -275,6 +277,7 @@ impl Client {
             Packet::PubRel(ack) => {
                 self.incoming_qos2.remove(&ack.packet_id);
                 self.acks.push(packet::ack(0x70, ack.packet_id));
+                events.push(Event::Released);
             }
             Packet::PubComp(ack) => {
                 self.complete(ack.packet_id, false);

@@ -64,12 +64,16 @@ impl World {
             self.metrics.push(metrics);
         }
         self.starts += 1;
+        let slow = self.disk.is_some() && self.random.chance(50);
+        self.slow = slow.then(|| self.random.below(shards));
     }
 
     /// Ends the broker now and then.
     pub(super) fn end_perhaps(&mut self) -> Result<(), String> {
+        let is_due = self.crash_in == Some(0);
+        self.crash_in = if is_due { None } else { self.crash_in.map(|steps| steps - 1) };
         match self.random.below(1000) {
-            n if n < self.crashes_permille && self.may_crash => self.crash(),
+            n if (n < self.crashes_permille || is_due) && self.may_crash => self.crash(),
             990..992 => self.stop_in_order(),
             _ => Ok(()),
         }
@@ -111,6 +115,8 @@ impl World {
             return Ok(());
         }
         super::trace(|| format!("stop at {} ms", self.now_ms));
+        // Who stops has all the time it needs.
+        self.slow = None;
         for station in &mut self.stations {
             let reason = ReasonCode::ServerShuttingDown;
             let request = Request::Shutdown { reason, grace_ms: GRACE_MS };

@@ -12,8 +12,9 @@
 //!
 //! With a store the broker crashes and stops now and then, and starts again with another number of shards. What is said above
 //! holds over all its starts, with these limits:
-//! - with `store.sync = always`: what a subscriber with `QoS` 0 got may come again after a crash, and a message to a shared
-//!   group may go to another member again; the order is that of the first time each message comes;
+//! - with `store.sync = always`: what a subscriber with `QoS` 0 got before its publisher had an answer comes again after a
+//!   crash, and a message to a shared group may go to another member again; the order is that of the first time each message
+//!   comes;
 //! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
 //!   lost or come again. After an orderly stop all of it holds;
 //! - sessions that do not last end with the broker;
@@ -72,9 +73,17 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
+    /// A shard that does not get its core at times.
+    slow: Option<usize>,
+    /// For so many ticks of any shard.
+    stall_steps: usize,
+    /// Steps until the next crash, if it is due.
+    crash_in: Option<u32>,
     may_crash: bool,
     /// How often it does.
     crashes_permille: usize,
+    /// How often it does when a client gets a PUBREL, in percent.
+    crashes_at_release: u64,
     /// The highest `QoS` of messages and subscriptions.
     most_qos: u8,
     crashes: usize,
@@ -171,6 +180,7 @@ impl World {
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
         let crashes_permille = *random.pick(&[1, 2, 4]);
+        let crashes_at_release = *random.pick(&[0, 5, 30]);
         let mut clients = Vec::new();
         for index in 0..9 {
             // With MQTT 5 only a fresh session can be one that lasts.
@@ -197,8 +207,12 @@ impl World {
             mode,
             disk: None,
             starts: 0,
+            slow: None,
+            stall_steps: 0,
+            crash_in: None,
             may_crash,
             crashes_permille,
+            crashes_at_release,
             most_qos,
             crashes: 0,
             interval_ends_ms: 0,
@@ -232,7 +246,13 @@ impl World {
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
-            self.tick(shard);
+            self.stall_steps = match self.stall_steps {
+                0 if self.random.chance(1) => 100 + self.random.below(300),
+                steps => steps.saturating_sub(1),
+            };
+            if self.slow != Some(shard) || self.stall_steps == 0 {
+                self.tick(shard);
+            }
             Ok(())
         } else {
             let client = self.random.below(self.clients.len());
@@ -425,6 +445,13 @@ impl World {
             Event::Received { name, topic, qos, retain } => {
                 return self.message_received(index, name, topic, qos, retain);
             }
+            // Now the store has its end, and its publisher's shard may have its beginning: a good moment for a crash.
+            Event::Released => {
+                if self.crash_in.is_none() && self.random.chance(self.crashes_at_release) {
+                    // At once, or when the message is through to its end.
+                    self.crash_in = Some(*self.random.pick(&[0, 50, 100, 200]));
+                }
+            }
             Event::Subscribed => {
                 self.subscribed_ms.entry(index).or_insert(self.now_ms);
             }
@@ -499,6 +526,7 @@ impl World {
 
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
+        self.slow = None;
         let mut quiet = 0;
         for _ in 0..200_000 {
             self.step(false)?;
