@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn names_stand_in_the_filter_unless_they_change_it() {
         let ok = |template, id, user| expand(template, id, user);
-        assert_eq!(ok("$client/%c", "c/1", None).as_deref(), Some("$client/c/1"));
+        assert_eq!(ok("$client/%c", "c-1", None).as_deref(), Some("$client/c-1"));
         assert_eq!(ok("%u/%c/100%/%", "%u", Some("%c")).as_deref(), Some("%c/%u/100%/%"));
         assert_eq!(ok("user/%u", "c", None), None);
         assert_eq!(ok("user/%u", "c", Some("")), None);
-        for name in ["+", "a/#", "$share/g/secret", "$SYS"] {
+        for name in ["+", "a/#", "a/b", "$share/g/secret", "$SYS"] {
             assert_eq!(ok("%c/#", name, None), None, "{name}");
         }
         assert_eq!(ok("in/%c", "$SYS", None).as_deref(), Some("in/$SYS"));
