@@ -119,6 +119,18 @@ fn free_port() -> u16 {
     }
 }
 
+/// A folder for the data of a broker that is started more than once; the last one removes it.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn new_folder() -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("ringmq-test-{}-{number}", process::id()));
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    folder
+}
+
 /// The broker most tests of one binary share: started for the first that asks, stopped when the last lets go of it. A test holds it until its
 /// end (`let broker = shared();`), else it may stop under its clients.
 ///
@@ -143,6 +155,32 @@ fn external() -> Option<Broker> {
     Some(Broker { address, process: None })
 }
 
+/// Starts the binary on a data folder it cannot start on: its exit code and what it printed.
+///
+/// # Panics
+/// When it does not end in time.
+#[must_use]
+pub fn refused(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let log = new_folder();
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut child = Broker::spawn(folder, &log, address, arguments);
+    let end = Instant::now() + START_WAIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            break status;
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            let output = fs::read(log.join("output.log")).unwrap_or_default();
+            panic!("it runs, which was not expected:\n{}", String::from_utf8_lossy(&output));
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let output = fs::read(log.join("output.log")).unwrap_or_default();
+    let _ = fs::remove_dir_all(&log);
+    (status.code(), String::from_utf8_lossy(&output).into_owned())
+}
+
 impl Broker {
     /// Starts the binary with further arguments; one without a leading `--` that is `key=value` is a setting.
     ///
@@ -154,10 +192,7 @@ impl Broker {
             env::var_os("RINGMQ_TEST_BROKER").is_none(),
             "this test needs a broker with settings of its own; it cannot run against RINGMQ_TEST_BROKER"
         );
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("ringmq-test-{}-{number}", process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        Broker::start_in(&folder, arguments)
+        Broker::start_in(&new_folder(), arguments)
     }
 
     /// Starts the binary with `folder` as data folder, which must exist and is removed at the end.
@@ -167,7 +202,7 @@ impl Broker {
     #[must_use]
     pub fn start_in(folder: &Path, arguments: &[&str]) -> Broker {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let child = Broker::spawn(folder, address, arguments);
+        let child = Broker::spawn(folder, folder, address, arguments);
         let (folder, arguments) =
             (folder.to_path_buf(), arguments.iter().map(ToString::to_string).collect());
         let mut broker = Broker { address, process: Some(Process { child, folder, arguments }) };
@@ -186,12 +221,14 @@ impl Broker {
         process.child.kill().expect("it runs");
         process.child.wait().expect("the child can be waited for");
         let arguments: Vec<&str> = process.arguments.iter().map(String::as_str).collect();
-        process.child = Broker::spawn(&process.folder, self.address, &arguments);
+        let folder = &process.folder;
+        process.child = Broker::spawn(folder, folder, self.address, &arguments);
         self.wait_ready();
     }
 
-    fn spawn(folder: &Path, address: SocketAddr, arguments: &[&str]) -> Child {
-        let log = File::create(folder.join("output.log")).expect("a log file");
+    /// Its output goes to the file output.log of the folder `log`.
+    fn spawn(folder: &Path, log: &Path, address: SocketAddr, arguments: &[&str]) -> Child {
+        let log = File::create(log.join("output.log")).expect("a log file");
         let mut command = Command::new(binary());
         command.arg("console").arg("--data").arg(folder);
         command.args(["--set", &format!("listener.tcp.external={address}")]);
@@ -376,6 +413,33 @@ impl Broker {
             assert!(Instant::now() < end, "the broker still runs after {limit:?}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Ends it by SIGKILL, in the middle of whatever it does; its folder stays, for [`Broker::start_in`]. What it printed.
+    ///
+    /// # Panics
+    /// For a broker the tests did not start, and when it panicked before.
+    pub fn kill(mut self) -> String {
+        let mut process = self.process.take().expect("a broker the tests started");
+        process.child.kill().expect("our own child can be killed");
+        process.child.wait().expect("a killed child ends");
+        let bytes = fs::read(process.folder.join("output.log")).unwrap_or_default();
+        let output = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!output.contains("panicked"), "the broker panicked:\n{output}");
+        output
+    }
+
+    /// Ends it by SIGTERM, as it is meant to end; its folder stays, for [`Broker::start_in`]. What it printed.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn stop_and_keep(mut self) -> String {
+        let status = self.stop();
+        let output = self.output();
+        self.process = None;
+        let ended_well = status.is_some_and(|status| status.success());
+        assert!(ended_well && !output.contains("panicked"), "it ended with {status:?}:\n{output}");
+        output
     }
 
     fn forget(&mut self) {

@@ -67,10 +67,22 @@ impl Client {
     #[must_use]
     #[track_caller]
     pub fn open(address: SocketAddr, version: Version) -> Client {
-        let stream = TcpStream::connect_timeout(&address, WAIT).expect("the broker listens");
+        Client::try_open(address, version).expect("the broker listens")
+    }
+
+    /// As [`Client::open`], where the broker may be gone.
+    ///
+    /// # Errors
+    /// Nothing listens there.
+    ///
+    /// # Panics
+    /// When the stream takes no options.
+    pub fn try_open(address: SocketAddr, version: Version) -> std::io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, WAIT)?;
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(WAIT)).expect("a write timeout");
-        Client { stream, version, buffer: Vec::new(), stash: VecDeque::new(), next_packet_id: 0 }
+        let (buffer, stash) = (Vec::new(), VecDeque::new());
+        Ok(Client { stream, version, buffer, stash, next_packet_id: 0 })
     }
 
     /// The protocol version packets are read in.

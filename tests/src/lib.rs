@@ -5,6 +5,7 @@
 //!   sends strictly. Each packet received is also decoded by the `mqtt` crate, so that the two must agree;
 //! - [`client`] is a blocking client over one TCP stream, made of `send` and `expect`;
 //! - [`simulation`] runs real shards in one thread with a seeded scheduler and a virtual clock;
+//! - [`crash`] kills the broker in the middle of load and looks for what is lost;
 //! - [`statements`] reads the lists of normative statements and which tests name them.
 //!
 //! The tests are in `tests/tests`, one file a chapter. A test carries the ids of the statements it shows in its doc comment and the
@@ -20,6 +21,7 @@ pub mod broker;
 pub mod certificates;
 pub mod client;
 pub mod commands;
+pub mod crash;
 pub mod listening;
 pub mod packet;
 pub mod simulation;

@@ -83,6 +83,7 @@ drops! {
         QuotaExceeded = "quota_exceeded": "A limit on the number of messages kept is reached, or on the time they are.",
         DelayInvalid = "delay_invalid": "The topic asks for a delay that is no whole number of seconds, or names no topic behind it.",
         Deleted = "deleted": "A delayed message was deleted by command.",
+        StoreFailing = "store_failing": "The store cannot write, and what would depend on it is refused.",
         Discarded = "discarded": "The client ended normally, or was back before the will's delay passed.",
     }
 }

@@ -63,11 +63,18 @@ impl Inflight {
         Self { base: first, places: VecDeque::new(), occupied: 0 }
     }
 
-    /// A window as it was, from its messages in any order; `sent_ms` is the time all of them get.
+    /// A window as it was, from its messages in the order of their places; `sent_ms` is the time all of them get. The store may
+    /// still have the end of a message whose id a newer one uses: the newer one counts.
     #[must_use]
     pub fn restore(mut messages: Vec<(PacketId, Awaiting)>, sent_ms: u64) -> Self {
+        messages.reverse();
         messages.sort_by_key(|(id, _)| *id);
         messages.dedup_by_key(|(id, _)| *id);
+        if messages.len() > SPAN_MAX {
+            // No id would be left to give. Most of these have ended; to ask for their PUBCOMP again is not worth a panic.
+            messages.retain(|(_, awaiting)| !matches!(awaiting, Awaiting::PubComp(_)));
+        }
+        messages.truncate(SPAN_MAX);
         // Ids are given in sequence and wrap; the oldest is the one behind the widest gap.
         let gap = |n: usize| {
             let id = usize::from(messages[n].0.get());
@@ -81,7 +88,6 @@ impl Inflight {
         let mut window = Self::new(messages[0].0);
         for (id, awaiting) in messages {
             while window.next_id() != id {
-                assert!(window.places.len() < SPAN_MAX, "a window spans fewer ids than there are");
                 window.places.push_back(None);
             }
             window.push(awaiting, sent_ms);
@@ -217,6 +223,19 @@ mod tests {
         assert_eq!(Inflight::restore(Vec::new(), 0).next_id(), id(1));
         let one = Inflight::restore(vec![(id(9), Awaiting::PubComp(None))], 0);
         assert_eq!((one.len(), one.next_id()), (1, id(10)));
+    }
+
+    #[test]
+    fn of_two_restored_messages_with_one_id_the_newer_one_counts() {
+        let old = StoredPlace::new(1, false);
+        let new = StoredPlace::new(2, false);
+        let messages = [old, new].map(|place| (id(5), Awaiting::PubComp(Some(place))));
+        let mut window = Inflight::restore(messages.into(), 0);
+        assert_eq!(window.len(), 1);
+        let entry = window.remove(id(5)).expect("it is there");
+        assert!(matches!(entry.awaiting, Awaiting::PubComp(Some(place)) if place == new));
+        let all = (1..=u16::MAX).map(|n| (id(n), Awaiting::PubComp(None)));
+        assert!(Inflight::restore(all.collect(), 0).is_empty());
     }
 
     #[test]

@@ -282,7 +282,9 @@ impl Clients {
         let passed = self.barrier.passed();
         let gate = self.barrier.gates.get(&id.index).filter(|_| gated);
         let waits = gate.is_some_and(|gate| gate.group > passed);
-        if waits && mode == CloseMode::Linger {
+        // While the store fails nobody knows how long that would be.
+        let is_failing = self.journal.as_ref().is_some_and(|journal| journal.is_failing);
+        if waits && mode == CloseMode::Linger && !is_failing {
             self.barrier.current.closes.push((id, mode));
             return true;
         }

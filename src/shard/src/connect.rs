@@ -11,7 +11,7 @@ use session::acl::{Access, AclClient, AclDecision};
 use session::{Message, Publication, Session, Will};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::connection::{Extras, State, Terms, flag, pause};
+use crate::connection::{Connection, Extras, State, Terms, flag, pause};
 use crate::effect::{ConnectionId, ListenerId};
 use crate::leave::End;
 use crate::mount::{expand, mount};
@@ -57,22 +57,38 @@ impl Shard {
                 return Handled::Held;
             }
         }
-        self.clients.metrics.inc(Counter::PacketsReceived);
-        self.clients.metrics.inc(Counter::PacketsConnect);
         if let Some(reason) = self.guard.refusal() {
+            self.count_connect();
             self.refuse_connect_for(id, Some(connect.version), reason, End::Overloaded);
             return Handled::Done; // SEED-LSN-24
         }
-        match self.check_connect(id, &connect) {
-            Ok(()) if self.waits_for_session(id, &connect) => return Handled::Held,
+        let checked = self.check_connect(id, &connect);
+        if checked.is_ok() && self.waits_for_session(id, &connect) {
+            // It is looked at again, and then by these names.
+            self.names.extend(names.map(|names| (id.index, names)));
+            return Handled::Held;
+        }
+        self.count_connect();
+        match checked {
             Ok(()) => self.accept_connect(id, &connect),
             Err(reason) => self.refuse_connect(id, Some(connect.version), reason),
         }
         Handled::Done
     }
 
+    fn count_connect(&self) {
+        self.clients.metrics.inc(Counter::PacketsReceived);
+        self.clients.metrics.inc(Counter::PacketsConnect);
+    }
+
     /// Whether the session a client asks for has to be read from the store first; then it is, and the connection waits.
     fn waits_for_session(&mut self, id: ConnectionId, connect: &Connect<'_>) -> bool {
+        if let Some(session) = self.clients.sessions.find(connect.client_id)
+            && self.clients.connected(session).is_none()
+        {
+            // Its end, or its will, may be due and its timer not have fired: the broker may have been away (MQTT-3.1.2-8).
+            self.offline_timer(session);
+        }
         let session =
             self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let Some(session) = session else { return false };
@@ -127,8 +143,23 @@ impl Shard {
                 return Err(ReasonCode::RetainNotSupported); // v5 MQTT-3.2.2-13
             }
         }
+        if self.is_store_failing() && self.needs_store(connection, connect) {
+            return Err(ReasonCode::ServerUnavailable);
+        }
         log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
         Ok(())
+    }
+
+    /// Whether a CONNECT cannot be answered while the store does not write: its session is to be kept, and is new, or what is
+    /// said about it waits for the store.
+    fn needs_store(&self, connection: &Connection, connect: &Connect<'_>) -> bool {
+        let profile = self.profiles.of(connection.listener);
+        let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
+        let found = found.and_then(|session| self.clients.sessions.session(session.0));
+        match found {
+            Some(owner) if owner.stored != 0 => owner.is_unloaded || self.clients.is_always(),
+            _ => session_expiry_s(connect, profile) > 0,
+        }
     }
 
     /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read
@@ -187,7 +218,7 @@ impl Shard {
             Ok(mounted) => mounted,
             Err(reason) => return self.refuse_connect(id, Some(connect.version), reason),
         };
-        let (session, present) = self.open_session(client_id, connect);
+        let (session, present) = self.open_session(id, client_id, connect);
         let will = connect.will.as_ref().and_then(|will| {
             let topic = will_topic.as_deref().unwrap_or(will.topic);
             self.accept_will(id, client_id, connect, will, topic)
@@ -258,7 +289,12 @@ impl Shard {
 
     /// Finds the session the client asks for, or makes it; whether it was there (MQTT-3.2.2-1..3). The connection it
     /// may still have is taken over (MQTT-3.1.4-2).
-    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (SessionId, bool) {
+    fn open_session(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        connect: &Connect<'_>,
+    ) -> (SessionId, bool) {
         if let Some(session) = self.clients.sessions.find(client_id) {
             let slot = self.clients.sessions.slot(session.0).expect("it was found");
             let connection = slot.connection;
@@ -272,14 +308,18 @@ impl Shard {
                     return (session, true);
                 }
                 self.end_session(session, Counter::SessionDiscarded); // MQTT-3.1.2-4
+                if self.clients.is_always() {
+                    // It is not told so before it is true.
+                    self.clients.gate(id);
+                }
             }
         }
         let created = u32::try_from(self.clients.now.unix_ms / 1000).unwrap_or(u32::MAX);
         let session = Session::new(client_id, connect.clean_start, created);
-        let id = self.clients.sessions.insert(session);
+        let opened = self.clients.sessions.insert(session);
         self.clients.metrics.inc(Counter::SessionCreated);
         self.clients.gauge_sessions();
-        (id, false)
+        (opened, false)
     }
 
     fn take_over(&mut self, connection: u32, clean_start: bool) {

@@ -61,7 +61,7 @@ pub(crate) mod pause {
     pub const HOLDS_STASH: u16 =
         MESH | AWAITING_REL | SUBSCRIBING | OUTBOX | RESUMING | LOADING | WORK | RATE | STORE;
     /// Reasons to hold the stash back that leave acknowledgements and pings in it free.
-    pub const LETS_AHEAD: u16 = AWAITING_REL | RATE;
+    pub const LETS_AHEAD: u16 = AWAITING_REL | RATE | STORE;
 }
 
 /// What is true of a connection from some time on, in one byte.

@@ -185,7 +185,8 @@ impl Shard {
     /// the journal is full: nobody could be paused for it.
     fn may_publish_due(&self) -> bool {
         let is_full = self.clients.journal.as_ref().is_some_and(Journal::is_full);
-        !self.recovery.holds() && !self.mesh.has_blocked() && !is_full
+        let is_ending = self.shutdown.is_some();
+        !is_ending && !self.recovery.holds() && !self.mesh.has_blocked() && !is_full
     }
 
     /// Publishes messages that are due, a slice of them.
@@ -200,7 +201,11 @@ impl Shard {
                 continue;
             }
             self.clients.metrics.inc(Counter::MessagesDelayedPublished);
-            let routed = self.route(&mut Dispatch::new(message.publication(), Some(&message)));
+            let mut dispatch = Dispatch::new(message.publication(), Some(&message));
+            if self.clients.is_always() && message.qos != QoS::AtMostOnce {
+                dispatch.hold_back();
+            }
+            let routed = self.route(&mut dispatch);
             if !routed.remote.is_empty() && message.qos != QoS::AtMostOnce {
                 let slot = slot(message.topic().as_bytes());
                 self.keep_until_kept(slot, 0, message, routed.remote, routed.held);

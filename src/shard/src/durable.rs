@@ -4,9 +4,10 @@
 //! 0 while it is away, if `mqueue.store_qos0`), the ids of received `QoS` 2 messages. Whatever is told to its client that
 //! depends on a change waits for the change to be kept, where `store.sync = always`: see `barrier`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use metrics::DropReason;
 use mqtt::{PacketId, QoS};
 use ring::ShardSet;
@@ -37,7 +38,7 @@ pub(crate) struct Load {
     /// Connections whose CONNECT waits for it.
     pub connections: Vec<ConnectionId>,
     /// What came for it since it was asked for, with its priority.
-    later: Vec<(Delivery, u8)>,
+    later: VecDeque<(Delivery, u8)>,
 }
 
 impl Clients {
@@ -101,14 +102,16 @@ impl Clients {
         self.noted(session);
     }
 
-    /// Notes the end of a session; the connections that wait for its messages.
+    /// Notes the end of a session; the connections that wait for it to be read, and need not any more.
+    #[must_use]
     pub fn unstore_session(&mut self, session: SessionId) -> Vec<ConnectionId> {
         let Some(stored) = self.stored(session) else { return Vec::new() };
+        let load = self.loads.remove(&stored);
         self.appended.remove(&session.0);
         if let Some(journal) = &mut self.journal {
             journal.remove_session(stored);
         }
-        self.loads.remove(&stored).map_or_else(Vec::new, |load| load.connections)
+        load.map_or_else(Vec::new, |load| load.connections)
     }
 
     /// Notes a subscription.
@@ -215,11 +218,18 @@ impl Clients {
         let Some(owner) = self.sessions.session_mut(session.0) else { return };
         owner.enqueued = owner.enqueued.wrapping_add(1);
         let stored = owner.stored;
+        let length_max = self.settings.mqueue.max_length;
         if let Some(load) = self.loads.get_mut(&stored) {
-            load.later.push((delivery, priority));
+            load.later.push_back((delivery, priority));
+            if length_max > 0 && load.later.len() > length_max as usize {
+                let gone = load.later.pop_front();
+                if let Some((gone, _)) = gone {
+                    self.count_drop(gone.qos, DropReason::QueueFull);
+                    self.settle(session, gone.settled());
+                }
+            }
             return;
         }
-        let length_max = self.settings.mqueue.max_length;
         if length_max == 0 {
             return;
         }
@@ -241,7 +251,7 @@ impl Clients {
             if let Some(journal) = &mut self.journal {
                 journal.load(StoreLoad::Session(crate::journal::stored_session(stored)));
             }
-            Load { session, connections: Vec::new(), later: Vec::new() }
+            Load { session, connections: Vec::new(), later: VecDeque::new() }
         });
         load.connections.push(connection);
     }
@@ -255,10 +265,14 @@ impl Clients {
     ) -> Vec<ConnectionId> {
         let Some(load) = self.loads.remove(&carried(stored)) else { return Vec::new() };
         let Load { session, connections, later } = load;
-        let known: hashbrown::HashSet<StoredPlace> =
-            entries.iter().map(|(place, _)| *place).collect();
+        let known: HashSet<StoredPlace> = entries.iter().map(|(place, _)| *place).collect();
         let (mut window, mut queue) = (Vec::new(), Vec::new());
+        let again = ids_given_again(&entries);
         for (place, entry) in entries {
+            if again.contains(&place) {
+                self.settle(session, Some(Settled { place, message: None }));
+                continue;
+            }
             match (entry.state, delivery(place, &entry)) {
                 (StoredState::Queued, Some(delivery)) => queue.push((delivery, entry.priority)),
                 (StoredState::Sent(id), Some(delivery)) => {
@@ -297,6 +311,20 @@ impl Clients {
             self.settle(session, delivery.settled());
         }
     }
+}
+
+/// Places of messages whose packet id a later message has: their end is not in the store yet, but has come.
+fn ids_given_again(entries: &[(StoredPlace, StoredEntry)]) -> HashSet<StoredPlace> {
+    let mut last: HashMap<PacketId, StoredPlace> = HashMap::new();
+    let mut again = HashSet::new();
+    for (place, entry) in entries {
+        if let StoredState::Sent(id) | StoredState::Released(id, _) = entry.state
+            && let Some(before) = last.insert(id, *place)
+        {
+            again.insert(before);
+        }
+    }
+    again
 }
 
 fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
@@ -352,6 +380,16 @@ impl Shard {
     /// Whether everything is kept, as far as the store keeps it.
     pub(crate) fn is_all_kept(&self) -> bool {
         self.clients.journal.as_ref().is_none_or(|journal| journal.needed() == 0)
+    }
+
+    /// Whether more waits for the store than may.
+    pub(crate) fn is_journal_full(&self) -> bool {
+        self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full)
+    }
+
+    /// Whether the store cannot write.
+    pub(crate) fn is_store_failing(&self) -> bool {
+        self.clients.journal.as_ref().is_some_and(|journal| journal.is_failing)
     }
 
     /// When the store is to get something.

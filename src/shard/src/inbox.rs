@@ -32,7 +32,11 @@ impl Shard {
                 }
                 control.shrink();
             }
-            while left > 0 && self.mesh.endpoint.pop_data(from, &mut data) {
+            // While more waits for the store than may, what others publish waits in the rings, and in the end those who publish it.
+            while left > 0
+                && !self.is_journal_full()
+                && self.mesh.endpoint.pop_data(from, &mut data)
+            {
                 left -= 1;
                 self.clients.metrics.inc(Counter::MeshBatchesReceived);
                 self.handle_data(from, &data);

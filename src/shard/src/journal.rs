@@ -23,6 +23,8 @@ pub const BATCHES_MAX: u64 = 2;
 const BATCH_BYTES: usize = 4 << 20;
 /// With so much waiting, those who publish wait too.
 const WAITING_BYTES_MAX: usize = 32 << 20;
+/// So many empty places are left until the rest moves together.
+const HOLES_MAX: usize = 4096;
 /// What an op weighs beside its message.
 const OP_BYTES: usize = 128;
 /// How long the end of a `QoS` 2 message stays in the store where its publisher may be on another shard: that shard forgets
@@ -65,13 +67,24 @@ pub(crate) fn carried(session: StoredSession) -> u64 {
     session.number << SLOT_BITS | u64::from(session.slot)
 }
 
+/// A change that waits.
+#[derive(Debug)]
+struct Waiting {
+    key: Option<Key>,
+    op: StoreOp,
+    weight: usize,
+}
+
 /// The changes that wait.
 #[derive(Debug)]
 pub(crate) struct Journal {
     shard: ShardId,
     requests: Sender<StoreRequest>,
     mode: StoreMode,
-    ops: Vec<Option<StoreOp>>,
+    /// In their order; what a later one has replaced leaves its place empty.
+    ops: Vec<Option<Waiting>>,
+    /// How many places are empty.
+    holes: usize,
     by_key: HashMap<Key, usize>,
     loads: Vec<StoreLoad>,
     /// Weight of what waits.
@@ -101,6 +114,7 @@ impl Journal {
             requests,
             mode,
             ops: Vec::new(),
+            holes: 0,
             by_key: HashMap::new(),
             loads: Vec::new(),
             bytes: 0,
@@ -136,18 +150,40 @@ impl Journal {
     }
 
     fn push(&mut self, key: Option<Key>, op: StoreOp, weight: usize) {
-        if let Some(key) = key
-            && let Some(before) = self.by_key.insert(key, self.ops.len())
-        {
-            self.ops[before] = None;
+        if let Some(key) = key {
+            self.take(key);
+            self.by_key.insert(key, self.ops.len());
         }
-        self.ops.push(Some(op));
+        self.ops.push(Some(Waiting { key, op, weight }));
         self.bytes += weight;
+        if self.holes > HOLES_MAX && self.holes > self.ops.len() / 2 {
+            self.close_holes();
+        }
+    }
+
+    /// A change that has not been handed over.
+    fn waiting(&self, key: Key) -> Option<&StoreOp> {
+        let at = *self.by_key.get(&key)?;
+        self.ops[at].as_ref().map(|waiting| &waiting.op)
+    }
+
+    fn close_holes(&mut self) {
+        self.ops.retain(Option::is_some);
+        self.holes = 0;
+        self.by_key.clear();
+        for (at, waiting) in self.ops.iter().enumerate() {
+            if let Some(key) = waiting.as_ref().and_then(|waiting| waiting.key) {
+                self.by_key.insert(key, at);
+            }
+        }
     }
 
     /// Takes a change out that has not been handed over.
     fn take(&mut self, key: Key) -> Option<StoreOp> {
-        self.by_key.remove(&key).and_then(|place| self.ops[place].take())
+        let waiting = self.by_key.remove(&key).and_then(|place| self.ops[place].take())?;
+        self.bytes -= waiting.weight;
+        self.holes += 1;
+        Some(waiting.op)
     }
 
     pub fn put_session(&mut self, stored: u64, head: Box<SessionHead>) {
@@ -177,13 +213,15 @@ impl Journal {
     pub fn put_entry(&mut self, stored: u64, place: StoredPlace, put: PutAs, entry: StoredEntry) {
         let key = Key::Entry(stored, place);
         // What is not there yet stays new, whatever has become of it.
-        let put = match self.by_key.get(&key).and_then(|&at| self.ops[at].as_ref()) {
+        let put = match self.waiting(key) {
             Some(StoreOp::PutEntry { put: before, .. }) => *before,
             _ => put,
         };
         let weight = match (put, &entry.message) {
-            (PutAs::New | PutAs::NewUnlessKnown, Some(message)) => message.len(),
-            _ => 0,
+            // Where it is kept once for all a change does not write it again.
+            (PutAs::Changed, Some(_)) if place.is_shared() => 0,
+            (_, Some(message)) => message.len(),
+            (_, None) => 0,
         };
         let session = stored_session(stored);
         let op = StoreOp::PutEntry { session, place, put, entry };
@@ -231,8 +269,7 @@ impl Journal {
     }
 
     fn is_new(&self, stored: u64, place: StoredPlace) -> bool {
-        let at = self.by_key.get(&Key::Entry(stored, place));
-        let op = at.and_then(|&at| self.ops[at].as_ref());
+        let op = self.waiting(Key::Entry(stored, place));
         matches!(op, Some(StoreOp::PutEntry { put: PutAs::New | PutAs::NewUnlessKnown, .. }))
     }
 
@@ -245,8 +282,10 @@ impl Journal {
         let session = stored_session(stored);
         let key = Key::Received(stored, packet_id);
         // The end of the message that used this id before stays where it is: the store may have that one.
-        self.by_key.insert(key, self.ops.len());
-        self.push(None, StoreOp::PutReceived { session, packet_id }, OP_BYTES);
+        if let Some(before) = self.by_key.remove(&key).and_then(|at| self.ops[at].as_mut()) {
+            before.key = None;
+        }
+        self.push(Some(key), StoreOp::PutReceived { session, packet_id }, OP_BYTES);
     }
 
     pub fn remove_received(&mut self, stored: u64, packet_id: PacketId) {
@@ -292,7 +331,7 @@ impl Journal {
     }
 
     fn has_waiting(&self) -> bool {
-        !self.ops.is_empty() || !self.loads.is_empty()
+        self.ops.len() > self.holes || !self.loads.is_empty()
     }
 
     fn may_hand_over(&self) -> bool {
@@ -326,7 +365,8 @@ impl Journal {
 
     fn hand_over(&mut self) {
         let mut ops: Vec<StoreOp> = Vec::with_capacity(self.by_key.len());
-        ops.extend(self.ops.drain(..).flatten());
+        ops.extend(self.ops.drain(..).flatten().map(|waiting| waiting.op));
+        self.holes = 0;
         let batch = StoreBatch {
             sequence: self.handed_over + 1,
             numbers_below: self.next_number,
@@ -442,6 +482,25 @@ mod tests {
     }
 
     #[test]
+    fn no_two_shards_give_out_the_same_number() {
+        let (requests, _receiver) = bounded(8);
+        let mut given: Vec<u64> = (0..3)
+            .flat_map(|n| {
+                let always = StoreMode::Always;
+                let mut journal = Journal::new(ShardId::new(n), 3, requests.clone(), always);
+                let mut numbers = vec![journal.next_number(), journal.next_number()];
+                journal.numbers_from(50);
+                numbers.extend([journal.next_number(), journal.next_number()]);
+                assert!(numbers[0] > 0 && numbers[2] > numbers[1]);
+                numbers
+            })
+            .collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 12);
+    }
+
+    #[test]
     fn a_change_of_what_is_not_there_yet_is_new() {
         let (mut journal, receiver) = journal(StoreMode::Always);
         let place = journal.next_place(false);
@@ -493,6 +552,17 @@ mod tests {
         let batches: Vec<_> = receiver.try_iter().map(|request| request.batch.ops).collect();
         assert!(matches!(&batches[0][..], [StoreOp::PutReceived { .. }]), "{batches:?}");
         assert!(matches!(&batches[1][..], [StoreOp::RemoveReceived { .. }]), "{batches:?}");
+    }
+
+    #[test]
+    fn what_is_put_only_if_unknown_and_done_at_once_never_reaches_the_store() {
+        let (mut journal, receiver) = journal(StoreMode::EveryMs(100));
+        let place = journal.next_place(true);
+        journal.put_entry(9, place, PutAs::NewUnlessKnown, entry(StoredState::Queued));
+        journal.settle(9, Settled { place, message: Some(MessageId(5)) });
+        journal.tick(0, true);
+        let ops = receiver.try_recv().map_or_else(|_| Vec::new(), |request| request.batch.ops);
+        assert!(ops.is_empty(), "{ops:?}");
     }
 
     #[test]

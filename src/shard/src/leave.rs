@@ -266,14 +266,14 @@ impl Shard {
     pub(crate) fn offline_timer(&mut self, id: SessionId) {
         let now_ms = self.clients.now.mono_ms;
         let Some(slot) = self.clients.sessions.slot(id.0) else { return };
-        let offline_ms = slot.offline_ms(now_ms);
-        let session = slot.session.as_ref().expect("the slot is in use");
-        let passed = |seconds: u32| offline_ms >= u64::from(seconds) * 1000;
-        if session.expiry_interval_s != NEVER_EXPIRES_S && passed(session.expiry_interval_s) {
+        if slot.is_expired(now_ms) {
             self.end_session(id, Counter::SessionExpired);
             return;
         }
-        if session.will.as_ref().is_some_and(|will| passed(will.delay_s)) {
+        let offline_ms = slot.offline_ms(now_ms);
+        let session = slot.session.as_ref().expect("the slot is in use");
+        let is_due = |delay_s: u32| offline_ms >= u64::from(delay_s) * 1000;
+        if session.will.as_ref().is_some_and(|will| is_due(will.delay_s)) {
             self.publish_will(id);
             self.clients.store_head(id);
         }
@@ -314,8 +314,8 @@ impl Shard {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
         self.clients.metrics.inc(why);
-        for waiting in self.clients.unstore_session(id) {
-            self.resume(waiting, pause::LOADING);
+        for connection in self.clients.unstore_session(id) {
+            self.resume(connection, pause::LOADING);
         }
         self.clients.session_timers.cancel(id.0);
         self.replays.end_session(id);

@@ -29,6 +29,11 @@ pub(crate) fn may_go_ahead(packet_type: PacketType) -> bool {
     )
 }
 
+/// Packets after which more may be kept than before.
+fn adds_to_store(packet_type: PacketType) -> bool {
+    matches!(packet_type, PacketType::Publish | PacketType::Subscribe | PacketType::Unsubscribe)
+}
+
 impl Shard {
     /// Handles the whole packets in `bytes`, in place; keeps the rest.
     pub(crate) fn handle_packets(&mut self, id: ConnectionId, mut bytes: &[u8]) {
@@ -54,6 +59,11 @@ impl Shard {
                 Ok(None) => break,
                 Err(error) => return self.decode_failed(id, bytes, &error),
             };
+            if adds_to_store(header.packet_type) && self.is_journal_full() {
+                self.pause(id, pause::STORE);
+                self.store_paused.push(id);
+                break;
+            }
             if state == State::AwaitsConnect && header.packet_type != PacketType::Connect {
                 // MQTT-3.1.0-1
                 return self.end_connection(id, End::NotConnect);

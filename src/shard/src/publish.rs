@@ -43,6 +43,9 @@ impl Shard {
             self.protocol_error(id, reason);
             return Handled::Done;
         }
+        if self.is_store_failing() && self.refuse_unkept(id, session, topic, publish) {
+            return Handled::Done;
+        }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             match self.receive_qos2(id, session, packet_id) {
                 Some(Received::First) => {}
@@ -77,11 +80,62 @@ impl Shard {
             self.pause(id, pause::MESH);
             self.mesh_paused.push(id);
         }
-        if publish.qos != QoS::AtMostOnce {
+        let has_keepers = routed.destinations > 0 || publish.retain;
+        if publish.qos != QoS::AtMostOnce && has_keepers {
             self.wait_until_kept(id, session, publish.qos, &mut routed);
         }
         self.acknowledge(id, publish.qos, publish.packet_id, routed.reason());
         Handled::Done
+    }
+
+    /// Refuses a message that somebody would have to keep while the store cannot write. A client before MQTT 5 cannot be told:
+    /// it gets no answer, and nothing is remembered, so that what it sends again later is taken.
+    fn refuse_unkept(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> bool {
+        let (qos, Some(packet_id)) = (publish.qos, publish.packet_id) else { return false };
+        let is_qos2 = qos == QoS::ExactlyOnce;
+        let owner = self.clients.sessions.session(session.0);
+        if is_qos2 && owner.is_some_and(|owner| owner.awaits_rel(packet_id)) {
+            // It was taken before.
+            return false;
+        }
+        // Where a delayed or rewritten topic leads to is not looked into.
+        let is_changed = topic.starts_with('$') || self.rewrites.apply(topic).is_some();
+        let is_kept = publish.retain || is_changed || is_qos2 && self.clients.is_kept(session);
+        if !is_kept && !self.has_destinations(id, topic) {
+            return false;
+        }
+        self.count_received(qos);
+        if self.clients.connections.get(id).is_some_and(|c| c.has(flag::LIMITED)) {
+            self.charge(id, 0, 1);
+        }
+        self.clients.count_drop(qos, DropReason::StoreFailing);
+        if self.clients.connections.get(id).is_some_and(Connection::is_v5) {
+            let packet_type = if is_qos2 { PacketType::PubRec } else { PacketType::PubAck };
+            self.clients.write_ack(id.index, packet_type, packet_id, ReasonCode::QuotaExceeded);
+        }
+        true
+    }
+
+    /// Whether anybody would get what a client publishes to this topic.
+    fn has_destinations(&mut self, id: ConnectionId, topic: &str) -> bool {
+        let extras = self.clients.connections.get(id).and_then(|c| c.extras.as_ref());
+        let mut mounted = std::mem::take(&mut self.scratch.topic);
+        let topic = match extras.and_then(|extras| extras.mountpoint()) {
+            Some(prefix) if mount(prefix, topic, &self.limits, &mut mounted) => &mounted,
+            _ => topic,
+        };
+        let matches = &mut self.scratch.matches;
+        self.router.matches(topic, matches);
+        let found =
+            !(matches.filters.is_empty() && matches.shards.is_empty() && matches.groups.is_empty());
+        self.scratch.topic = mounted;
+        found
     }
 
     /// Lets the answer to a PUBLISH wait until the message is kept by all that have to.
@@ -92,10 +146,6 @@ impl Shard {
         qos: QoS,
         routed: &mut Routed,
     ) {
-        if self.clients.journal.as_ref().is_some_and(crate::journal::Journal::is_full) {
-            self.pause(id, pause::STORE);
-            self.store_paused.push(id);
-        }
         if !self.clients.is_always() && routed.remote.is_empty() {
             return;
         }

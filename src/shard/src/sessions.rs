@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 use router::SessionId;
-use session::Session;
+use session::{NEVER_EXPIRES_S, Session};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::chunked::Chunked;
@@ -38,6 +38,14 @@ impl SessionSlot {
     /// How long ago the connection ended.
     pub fn offline_ms(&self, now_ms: u64) -> u64 {
         u64::try_from(now_ms.cast_signed().saturating_sub(self.offline_since_ms)).unwrap_or(0)
+    }
+
+    /// Whether its client has been away for longer than it stays (MQTT-3.1.2-23).
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        let expiry_s = self.session.as_ref().map_or(NEVER_EXPIRES_S, |s| s.expiry_interval_s);
+        self.connection == NO_CONNECTION
+            && expiry_s != NEVER_EXPIRES_S
+            && self.offline_ms(now_ms) >= u64::from(expiry_s) * 1000
     }
 }
 

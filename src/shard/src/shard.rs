@@ -328,7 +328,7 @@ impl Shard {
             blocked,
             evicts,
             self.clients.connection_timers.next_ms(),
-            self.clients.session_timers.next_ms(),
+            self.clients.session_timers.next_ms().filter(|_| self.session_timers_run()),
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),

@@ -22,7 +22,7 @@ impl Shard {
         for connection in due.drain(..) {
             self.connection_timer(connection);
         }
-        if !self.recovery.holds() {
+        if self.session_timers_run() {
             self.clients.session_timers.advance(now_ms, &mut due);
         }
         for session in due.drain(..) {
@@ -37,6 +37,11 @@ impl Shard {
         }
         self.retry_replays();
         self.publish_due();
+    }
+
+    /// Whether sessions may end and wills be published: not before all subscriptions are known, nor when the others may have ended.
+    pub(crate) fn session_timers_run(&self) -> bool {
+        !self.recovery.holds() && self.shutdown.is_none()
     }
 
     /// When the next look at overdue sends and stashes is due; never while there are none.

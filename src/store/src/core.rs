@@ -183,6 +183,10 @@ impl<E: Engine> Core<E> {
         })?;
         // Ended sessions of a round that is not applied have no mark.
         self.ended = self.find_ended()?;
+        // What a failed sweep has written counts as a round too: its number is not used again.
+        if let Some(found) = found.filter(|found| found.boot == self.applied.boot) {
+            self.applied.round = self.applied.round.max(found.round);
+        }
         let Some(in_doubt) = self.in_doubt.take() else { return Ok(None) };
         if found.is_none_or(|found| {
             (found.boot, found.round) != (in_doubt.applied.boot, in_doubt.applied.round)

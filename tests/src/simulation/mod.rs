@@ -34,7 +34,7 @@ use client::{Client, Event, MessageName};
 use config::Settings;
 use metrics::{Gauge, ShardMetrics};
 use network::{Pipe, Station};
-use random::Random;
+pub use random::Random;
 use shard::command::{Reply, Request, SessionKind, SessionRow};
 use shard::{Command, Now, StoreMode};
 use store::Disk;

@@ -1,6 +1,7 @@
 //! The seeded source of everything that varies in a run.
 
 /// SplitMix64.
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {

@@ -185,8 +185,12 @@ fn a_start_takes_back_what_waited_and_what_was_on_its_way() {
         message: message(id, None),
     };
     let (own, other) = (slot(b"a"), slot(b"a") ^ 1);
-    let found =
-        vec![one(own, 7, 1, 1), one(own, 8, due, 2), one(other, 7, due, 2), one(other, 9, due, 3)];
+    let found = vec![
+        one(own, 7, 1_000, 1),
+        one(own, 8, due, 2),
+        one(other, 7, due, 2),
+        one(other, 9, due, 3),
+    ];
     replies.send(StoreReply::Delayed(found)).unwrap();
     desk.shard.run_store();
     desk.tick(1, None);

@@ -273,7 +273,7 @@ fn what_was_removed_gives_its_space_back() {
     }
     let mut left = full;
     // The table in memory is written by a thread of the engine; only then is there something to merge.
-    for _ in 0..50 {
+    for _ in 0..600 {
         engine.compaction(Keyspace::Entries)().expect("it writes");
         left = engine.sizes().keyspaces[Keyspace::Entries.index()];
         if left < full / 10 {
