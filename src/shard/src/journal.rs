@@ -555,6 +555,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_only_if_unknown_and_done_at_once_never_reaches_the_store() {
+        let (mut journal, receiver) = journal(StoreMode::EveryMs(100));
+        let place = journal.next_place(true);
+        journal.put_entry(9, place, PutAs::NewUnlessKnown, entry(StoredState::Queued));
+        journal.settle(9, Settled { place, message: Some(MessageId(5)) });
+        journal.tick(0, true);
+        let ops = receiver.try_recv().map_or_else(|_| Vec::new(), |request| request.batch.ops);
+        assert!(ops.is_empty(), "{ops:?}");
+    }
+
+    #[test]
     fn sessions_that_meet_may_have_the_same_places() {
         let (mut journal, receiver) = journal(StoreMode::Always);
         let settled = Settled { place: StoredPlace::new(7, false), message: None };

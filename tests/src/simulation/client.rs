@@ -268,6 +268,11 @@ impl Client {
                 }
                 events.push(Event::Connected { session_present });
             }
+            // The store cannot write: it tries again.
+            Packet::ConnAck(ack) if matches!(ack.code, 3 | 0x88) => {}
+            Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason >= 0x80 => {
+                self.complete(ack.packet_id, false);
+            }
             Packet::Publish(publish) => self.handle_publish(&publish, events)?,
             Packet::PubAck(ack) => events.extend(self.complete(ack.packet_id, true)),
             Packet::PubRec(ack) => {

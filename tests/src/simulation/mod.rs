@@ -17,6 +17,7 @@
 //!   comes;
 //! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
 //!   lost or come again. After an orderly stop all of it holds;
+//! - while the store cannot write a client before MQTT 5 gets no answer, and its messages may come in another order;
 //! - sessions that do not last end with the broker;
 //! - the retained message that a new session gets is not older than the last that was acknowledged when it connected;
 //! - at rest nothing but sessions, subscriptions and retained messages is on disk.
@@ -77,6 +78,8 @@ struct World {
     slow: Option<usize>,
     /// For so many ticks of any shard.
     stall_steps: usize,
+    /// The store has failed: clients before MQTT 5 may have had no answer.
+    has_refused: bool,
     /// Steps until the next crash, if it is due.
     crash_in: Option<u32>,
     may_crash: bool,
@@ -209,6 +212,7 @@ impl World {
             starts: 0,
             slow: None,
             stall_steps: 0,
+            has_refused: false,
             crash_in: None,
             may_crash,
             crashes_permille,
@@ -242,7 +246,9 @@ impl World {
         if let Some(disk) = &mut self.disk
             && disk.is_next(&mut self.random)
         {
-            return disk.step(self.now_ms, &mut self.random);
+            let step = disk.step(self.now_ms, &mut self.random);
+            self.has_refused |= disk.has_failed();
+            return step;
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -495,7 +501,9 @@ impl World {
         // So may what was sent before this client had its SUBACK.
         let sure = published.expected.iter().any(|&(client, _)| client == index);
         let ordered = sure && (qos > 0 || published.qos != 1);
-        if first && ordered && (knows_all || !crashed) {
+        // What is refused without an answer comes again after what was sent behind it.
+        let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
+        if first && ordered && (knows_all || !crashed) && !unanswered {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
             if let Some(last) = last
@@ -524,12 +532,28 @@ impl World {
         }
     }
 
+    /// A client before MQTT 5 that waits for an answer in vain connects again.
+    fn break_unanswered(&mut self) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            if let Some(pipe) = client.pipe
+                && client.version != Version::V5
+                && !client.is_quiet()
+            {
+                self.client_break(index, pipe);
+            }
+        }
+    }
+
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.slow = None;
         let mut quiet = 0;
-        for _ in 0..200_000 {
+        for step in 1..200_000 {
             self.step(false)?;
+            if step % 10_000 == 0 && self.has_refused {
+                self.break_unanswered();
+            }
             let rest = self.clients.iter().all(Client::is_quiet)
                 && self.pipes.iter().all(Pipe::is_quiet)
                 && self.disk.as_ref().is_none_or(Disk::is_quiet);

@@ -229,6 +229,11 @@ impl Station {
             | Effect::Close { id, .. } => id,
             Effect::Doorbell(_) => return None,
         };
-        Some((self.slots[id.index as usize].expect("effects are about open connections"), id))
+        let pipe = self.slots[id.index as usize];
+        if pipe.is_none() && matches!(effect, Effect::Flush(_)) {
+            // It was asked for in the tick in which the connection was closed; as the reactor does.
+            return None;
+        }
+        Some((pipe.expect("effects are about open connections"), id))
     }
 }

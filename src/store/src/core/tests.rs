@@ -549,6 +549,28 @@ fn a_message_that_comes_again_after_a_crash_is_put_once() {
 }
 
 #[test]
+fn a_released_message_that_comes_again_after_a_crash_is_known() {
+    let mut core = open(SimulatedEngine::new());
+    let put = |number, put, state, message| {
+        let entry = StoredEntry { state, message, ..entry(message_again(), QoS::ExactlyOnce) };
+        vec![StoreOp::PutEntry { session: SESSION, place: own(number), put, entry }]
+    };
+    let id = PacketId::new(4).expect("not 0");
+    core.take(request(0, 1, 1, put(1, PutAs::New, StoredState::Sent(id), Some(message_again()))));
+    let released = StoredState::Released(id, message_again().id);
+    core.take(request(0, 2, 1, put(1, PutAs::Changed, released, None)));
+    commit(&mut core);
+    let again = put(2, PutAs::NewUnlessKnown, StoredState::Queued, Some(message_again()));
+    core.take(request(0, 3, 1, again));
+    commit(&mut core);
+    assert_eq!(core.engine().len(Keyspace::Entries), 1);
+}
+
+fn message_again() -> Arc<session::Message> {
+    message(7, "news")
+}
+
+#[test]
 fn a_big_session_ends_at_once_and_goes_in_slices() {
     let mut core = open(SimulatedEngine::new());
     let mut ops = vec![put_session(SESSION, "big")];
