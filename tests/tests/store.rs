@@ -52,7 +52,7 @@ fn expect_none(broker: &Broker, connect: &Connect) -> Client {
     client
 }
 
-/// SEED-SESS-01, SEED-SESS-16, MQTT-4.1.0-2: subscriptions with their options and identifiers, and what was queued meanwhile.
+/// v5: MQTT-4.1.0-2; SEED-SESS-01, SEED-SESS-16: subscriptions with options and identifiers, and what was queued meanwhile.
 #[test]
 fn sessions_come_back_with_subscriptions_and_queues() {
     for (sync, is_killed) in WAYS {
@@ -96,7 +96,7 @@ fn sessions_come_back_with_subscriptions_and_queues() {
     }
 }
 
-/// SEED-PUB-11, MQTT-3.3.1-5
+/// v5: MQTT-3.3.1-5; SEED-PUB-11
 #[test]
 fn retained_messages_come_back() {
     for (sync, is_killed) in WAYS {
@@ -136,7 +136,7 @@ fn retained_messages_come_back() {
     }
 }
 
-/// MQTT-4.4.0-1: with their packet ids and DUP, in their order; and PUBREL where PUBREC had come.
+/// v5: MQTT-4.4.0-1: with their packet ids and DUP, in their order; and PUBREL where PUBREC had come.
 #[test]
 fn mqtt_4_4_0_1_messages_under_way_are_sent_again_with_their_ids() {
     for (sync, is_killed) in WAYS {
@@ -188,7 +188,7 @@ fn mqtt_4_4_0_1_messages_under_way_are_sent_again_with_their_ids() {
     }
 }
 
-/// MQTT-4.3.3-10: what was received with QoS 2 is not received again, however often the broker starts.
+/// v5: MQTT-4.3.3-10: what was received with QoS 2 is not received again, however often the broker starts.
 #[test]
 fn mqtt_4_3_3_10_a_received_id_is_known_again() {
     for (sync, is_killed) in WAYS {
@@ -220,7 +220,7 @@ fn mqtt_4_3_3_10_a_received_id_is_known_again() {
     }
 }
 
-/// MQTT-3.1.2-23, MQTT-3.3.2-5, SEED-PUB-13: time goes on while the broker is away.
+/// v5: MQTT-3.1.2-23, MQTT-3.3.2-5, SEED-PUB-13: time goes on while the broker is away.
 #[test]
 fn mqtt_3_3_2_5_expiry_counts_the_time_the_broker_was_away() {
     for (sync, is_killed) in WAYS {
@@ -264,7 +264,7 @@ fn mqtt_3_3_2_5_expiry_counts_the_time_the_broker_was_away() {
     }
 }
 
-/// MQTT-3.1.2-8, MQTT-3.1.3-9: the will of a client that was connected when the broker died is published by the next one; a
+/// v5: MQTT-3.1.2-8, MQTT-3.1.3-9: the will of a client that was connected when the broker died is published by the next one; a
 /// delay runs from its start.
 #[test]
 fn mqtt_3_1_2_8_wills_are_published_by_the_next_broker() {
@@ -296,7 +296,7 @@ fn mqtt_3_1_2_8_wills_are_published_by_the_next_broker() {
     assert_eq!(client.event(Duration::from_secs(1)), Event::Nothing);
 }
 
-/// MQTT-3.1.4-2, MQTT-3.1.2-4, MQTT-3.2.2-2: a session is what its client made of it last.
+/// v5: MQTT-3.1.4-2, MQTT-3.1.2-4, MQTT-3.2.2-2: a session is what its client made of it last.
 #[test]
 fn mqtt_3_1_2_4_a_fresh_start_removes_the_stored_session() {
     for (sync, is_killed) in WAYS {
@@ -341,7 +341,7 @@ fn mqtt_3_1_2_4_a_fresh_start_removes_the_stored_session() {
     }
 }
 
-/// MQTT-4.8.2-5: members of a shared group stay members, and what waits for the group is not lost.
+/// v5: MQTT-4.8.2-5: members of a shared group stay members, and what waits for the group is not lost.
 #[test]
 fn mqtt_4_8_2_5_shared_subscriptions_come_back() {
     for (sync, is_killed) in WAYS {
