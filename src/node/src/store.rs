@@ -66,7 +66,6 @@ impl StoreStart {
             folder: settings.node.data_dir.join(FOLDER),
             sync,
             shards: outlets,
-            retained_on_disc_only: false,
             on_health: tell_health(Arc::clone(alarms), settings.store.sync),
         })?;
         store.wait_for(StoreStage::Loading, OPENING)?;

@@ -21,8 +21,8 @@ use crate::journal::carried;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
 use crate::storage::{
-    PutAs, SessionHead, StoreLoad, StoredDelayed, StoredEntry, StoredPlace, StoredSession,
-    StoredState, StoredSubscription, StoredWill,
+    PutAs, SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredSession, StoredState,
+    StoredSubscription, StoredWill,
 };
 
 /// What a session that is not loaded may get beyond the length of a queue before its queue is trimmed.
@@ -249,7 +249,7 @@ impl Clients {
         let stored = owner.stored;
         let load = self.loads.entry(stored).or_insert_with(|| {
             if let Some(journal) = &mut self.journal {
-                journal.load(StoreLoad::Session(crate::journal::stored_session(stored)));
+                journal.load(crate::journal::stored_session(stored));
             }
             Load { session, connections: Vec::new(), later: VecDeque::new() }
         });

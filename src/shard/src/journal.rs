@@ -13,7 +13,7 @@ use session::{Settled, StoredPlace};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::storage::{
-    PutAs, SessionHead, StoreBatch, StoreLoad, StoreOp, StoreRequest, StoredDelayed, StoredEntry,
+    PutAs, SessionHead, StoreBatch, StoreOp, StoreRequest, StoredDelayed, StoredEntry,
     StoredSession, StoredState, StoredSubscription,
 };
 
@@ -86,7 +86,7 @@ pub(crate) struct Journal {
     /// How many places are empty.
     holes: usize,
     by_key: HashMap<Key, usize>,
-    loads: Vec<StoreLoad>,
+    loads: Vec<StoredSession>,
     /// Weight of what waits.
     bytes: usize,
     /// When the oldest change came.
@@ -236,9 +236,6 @@ impl Journal {
         let session = stored_session(stored);
         let op = StoreOp::RemoveEntry { session, place: settled.place };
         self.push(Some(Key::Entry(stored, settled.place)), op, OP_BYTES);
-        if let Some(message) = settled.message.filter(|_| settled.place.is_shared()) {
-            self.push(None, StoreOp::Release { message }, 0);
-        }
     }
 
     /// A `QoS` 2 message of a session is done, from PUBLISH to PUBCOMP.
@@ -261,11 +258,7 @@ impl Journal {
             priority: 0,
             subscription_ids: None,
         };
-        let was_new = self.is_new(stored, settled.place);
         self.put_entry(stored, settled.place, PutAs::Changed, entry);
-        if settled.place.is_shared() && !was_new {
-            self.push(None, StoreOp::Release { message }, 0);
-        }
     }
 
     fn is_new(&self, stored: u64, place: StoredPlace) -> bool {
@@ -326,8 +319,8 @@ impl Journal {
         self.push(None, StoreOp::Trim { session: stored_session(stored), keep }, OP_BYTES);
     }
 
-    pub fn load(&mut self, load: StoreLoad) {
-        self.loads.push(load);
+    pub fn load(&mut self, session: StoredSession) {
+        self.loads.push(session);
     }
 
     fn has_waiting(&self) -> bool {

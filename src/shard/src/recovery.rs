@@ -18,8 +18,8 @@ use crate::journal::carried;
 use crate::mesh::ControlMessage;
 use crate::shard::Shard;
 use crate::storage::{
-    ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredRetained,
-    StoredSessionRow, StoredSubscription,
+    ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredSessionRow,
+    StoredSubscription,
 };
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
@@ -96,7 +96,9 @@ impl Shard {
     fn store_replied(&mut self, reply: StoreReply) {
         match reply {
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
-            StoreReply::Retained(found) => found.into_iter().for_each(|r| self.restore_retained(r)),
+            StoreReply::Retained(found) => {
+                found.into_iter().for_each(|message| self.retain_found(message))
+            }
             StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
                 if let Some(journal) = &mut self.clients.journal {
@@ -116,9 +118,6 @@ impl Shard {
                 for connection in self.clients.session_loaded(session, entries, &received) {
                     self.resume(connection, pause::LOADING);
                 }
-            }
-            StoreReply::RetainedMessages { token, messages } => {
-                self.retained_loaded(token, messages);
             }
             StoreReply::Trimmed { lost, .. } => {
                 let kinds = [mqtt::QoS::AtMostOnce, mqtt::QoS::AtLeastOnce, mqtt::QoS::ExactlyOnce];
@@ -179,15 +178,6 @@ impl Shard {
         let (filter, _) = self.router.subscribe(session, &parsed, route_options, &mut self.deltas);
         let owner = self.clients.sessions.session_mut(session.0).expect("the caller made it");
         owner.subscriptions.insert(Subscription::new(filter, options, subscription_id));
-    }
-
-    fn restore_retained(&mut self, found: StoredRetained) {
-        match found {
-            StoredRetained::Message(message) => self.retain_found(message),
-            StoredRetained::Topic { .. } => {
-                unreachable!("only a store that was asked to keeps messages to itself")
-            }
-        }
     }
 
     fn restore_all_delayed(&mut self, found: Vec<StoredDelayed>) {
@@ -273,8 +263,7 @@ mod tests {
     use crate::StoreMode;
     use crate::desk::{Desk, connect};
     use crate::storage::{
-        PutAs, SessionHead, StoreLoad, StoreOp, StoredEntry, StoredPlace, StoredSession,
-        StoredState,
+        PutAs, SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
     };
 
     const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
@@ -356,7 +345,7 @@ mod tests {
         else {
             panic!("{:?}", batch.ops)
         };
-        assert!(matches!(batch.loads[..], [StoreLoad::Session(asked)] if asked == session));
+        assert!(matches!(batch.loads[..], [asked] if asked == session));
         let sent = StoredState::Sent(mqtt::PacketId::new(40).unwrap());
         let entries = vec![(StoredPlace::new(3, false), entry(sent)), (*place, queued.clone())];
         answers.send(StoreReply::Session { session, entries, received: Vec::new() }).unwrap();

@@ -176,11 +176,6 @@ impl Shard {
         self.gauge_retained();
     }
 
-    /// Retained messages that the store keeps to itself have come.
-    pub(crate) fn retained_loaded(&mut self, token: u64, messages: Vec<Arc<Message>>) {
-        let _ = (token, messages);
-    }
-
     /// This shard's share of the node's limit; topics are spread evenly by their slots.
     fn retained_max(&self) -> u64 {
         self.settings.retainer.max_message_num.div_ceil(self.shards as u64)

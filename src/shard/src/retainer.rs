@@ -81,7 +81,7 @@ mod tests {
     use session::{Message, MessageId, Publication};
 
     use crate::desk::{changes, connect, publish, stored};
-    use crate::storage::{StoreOp, StoreReply, StoredRetained};
+    use crate::storage::{StoreOp, StoreReply};
 
     /// SEED-PUB-09: with `ram` nothing is kept on disk, and what an earlier start kept there goes.
     #[test]
@@ -99,7 +99,7 @@ mod tests {
                 origin: None,
             };
             let message = Message::new(MessageId(1), &publication);
-            let found = vec![StoredRetained::Message(message)];
+            let found = vec![message];
             replies.send(StoreReply::Retained(found)).unwrap();
             replies.send(StoreReply::Found { numbers_from: 1 }).unwrap();
             desk.shard.run_store();

@@ -4,7 +4,7 @@
 //! their order, each whole or not at all. The store answers with [`StoreReply`]s: first what it has of the shard's slots, then
 //! how far it has committed. Everything is keyed by slot, so that another number of shards finds its data.
 //!
-//! Ops of one batch never name the same thing twice: what a later one makes void is taken out before it is handed over.
+//! What a later op of a batch makes void is mostly taken out before it is handed over; where it is not, the order counts.
 
 use std::sync::Arc;
 
@@ -167,11 +167,6 @@ pub enum StoreOp {
         /// Where.
         place: StoredPlace,
     },
-    /// A stored place has one use less for a message that is kept once for all.
-    Release {
-        /// The message.
-        message: MessageId,
-    },
     /// A `QoS` 2 message was received; its PUBREL has not come.
     PutReceived {
         /// Whose.
@@ -224,22 +219,8 @@ pub struct StoreBatch {
     pub numbers_below: u64,
     /// The changes, in order.
     pub ops: Vec<StoreOp>,
-    /// To be read when the changes are applied.
-    pub loads: Vec<StoreLoad>,
-}
-
-/// What a shard wants to read.
-#[derive(Debug, Clone)]
-pub enum StoreLoad {
-    /// The messages under way of a session, and the ids of received `QoS` 2 messages.
-    Session(StoredSession),
-    /// The messages of these topics, for a shard that does not keep them in memory.
-    Retained {
-        /// Comes back with the answer.
-        token: u64,
-        /// The topics.
-        topics: Vec<Box<str>>,
-    },
+    /// Sessions whose messages are to be read when the changes are applied.
+    pub loads: Vec<StoredSession>,
 }
 
 /// What comes to the store from all shards.
@@ -264,24 +245,6 @@ pub struct StoredSessionRow {
     pub has_messages: bool,
 }
 
-/// A retained message as it is found at the start.
-#[derive(Debug, Clone)]
-pub enum StoredRetained {
-    /// With its message.
-    Message(Arc<Message>),
-    /// Its topic and when it expires, where messages stay in the store (`retainer.storage_type = disc_only`).
-    Topic {
-        /// The topic.
-        topic: Box<str>,
-        /// When it was published, in milliseconds since the Unix epoch.
-        published_unix_ms: u64,
-        /// When it is to be discarded, in milliseconds since the Unix epoch.
-        expires_unix_ms: Option<u64>,
-        /// Bytes of the payload.
-        payload_len: u32,
-    },
-}
-
 /// How the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreHealth {
@@ -297,7 +260,7 @@ pub enum StoreReply {
     /// Some of the shard's sessions. Comes before [`StoreReply::Found`].
     Sessions(Vec<StoredSessionRow>),
     /// Some of the shard's retained messages.
-    Retained(Vec<StoredRetained>),
+    Retained(Vec<Arc<Message>>),
     /// Some of the shard's delayed messages.
     Delayed(Vec<StoredDelayed>),
     /// That was all there was at the start. Numbers of places, sessions and delayed messages go on from here.
@@ -318,13 +281,6 @@ pub enum StoreReply {
         entries: Vec<(StoredPlace, StoredEntry)>,
         /// Ids of received `QoS` 2 messages.
         received: Vec<PacketId>,
-    },
-    /// Retained messages that were asked for; those that are gone are left out.
-    RetainedMessages {
-        /// The token of the question.
-        token: u64,
-        /// They.
-        messages: Vec<Arc<Message>>,
     },
     /// A queue was trimmed: so many messages are lost, by `QoS`.
     Trimmed {

@@ -13,7 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use ring::ShardId;
-use shard::storage::{StoreBatch, StoreLoad, StoreReply, StoreRequest, StoredSession};
+use shard::storage::{StoreBatch, StoreReply, StoreRequest, StoredSession};
 
 pub use boot::{Boot, Found};
 pub use load::{Known, load};
@@ -55,7 +55,7 @@ pub struct Outcome {
     /// Answers.
     pub replies: Vec<(ShardId, StoreReply)>,
     /// What is to be read now that it is applied.
-    pub loads: Vec<(ShardId, StoreLoad)>,
+    pub loads: Vec<(ShardId, StoredSession)>,
     /// Batches in it.
     pub batches: u64,
     /// Changes the shards asked for.

@@ -34,7 +34,6 @@ impl Running {
             folder: folder.to_owned(),
             sync: StoreSync::Always,
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
-            retained_on_disc_only: false,
             on_health: Box::new(move |health: StoreHealth, text: &str| {
                 told.lock().expect("no panic").push(format!("{health:?}: {text}"));
             }),

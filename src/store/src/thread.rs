@@ -64,8 +64,6 @@ pub struct StoreSetup {
     pub sync: StoreSync,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
-    /// Retained messages are not handed over at the start, only their topics (`retainer.storage_type = disc_only`).
-    pub retained_on_disc_only: bool,
     /// Is called when the health changes, from a thread of the store.
     pub on_health: OnHealth,
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ring::ShardId;
-use shard::storage::{StoreHealth, StoreLoad, StoreReply, StoreRequest};
+use shard::storage::{StoreHealth, StoreReply, StoreRequest, StoredSession};
 use shard::{BATCHES_MAX, StoreLink, StoreMode};
 use store::Keyspace;
 use store::core::{Boot, Core, Damage, Known, Outcome, load};
@@ -35,7 +35,7 @@ pub struct Disk {
     links: Vec<Option<StoreLink>>,
     outlets: Vec<Outlet>,
     boot: Option<Boot<SimulatedSnapshot>>,
-    reads: VecDeque<(SimulatedSnapshot, ShardId, StoreLoad)>,
+    reads: VecDeque<(SimulatedSnapshot, ShardId, StoredSession)>,
     has_failed: bool,
     /// How much of its time the machine has for it, in percent.
     pace: u64,
@@ -59,7 +59,7 @@ impl Disk {
             links.push(Some(StoreLink { requests: sender.clone(), replies: receiver, mode }));
             outlets.push(Outlet { sender: replies, waiting: Default::default() });
         }
-        let boot = Boot::new(core.snapshot(), shards, core.numbers_from(), false);
+        let boot = Boot::new(core.snapshot(), shards, core.numbers_from());
         Ok(Self {
             core,
             mode,
@@ -251,7 +251,7 @@ impl Disk {
     fn read(&mut self) -> Result<(), String> {
         let Some((snapshot, shard, what)) = self.reads.pop_front() else { return Ok(()) };
         let mut damage = Damage::default();
-        let reply = load(&snapshot, &what, &mut Known::default(), &mut damage);
+        let reply = load(&snapshot, what, &mut Known::default(), &mut damage);
         let reply = reply.map_err(|error| format!("the store cannot be read: {error}"))?;
         if damage != Damage::default() {
             return Err(format!("damage while {what:?} was read: {damage:?}"));

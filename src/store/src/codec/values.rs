@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mqtt::{PacketId, QoS};
 use session::{Message, MessageId, Publication};
 use shard::storage::{
-    SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredRetained, StoredState,
-    StoredSubscription, StoredWill,
+    SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredState, StoredSubscription,
+    StoredWill,
 };
 
 use super::bytes::{Reader, Writer};
@@ -304,21 +304,6 @@ pub fn read_message(key: &[u8], value: &[u8]) -> Result<Arc<Message>, CodecError
     let message = take_message(&mut from)?;
     from.end()?;
     Ok(message)
-}
-
-/// Reads of a retained message what is kept in memory where messages stay in the store.
-///
-/// # Errors
-/// [`CodecError`]: the value is damaged.
-pub fn read_retained_topic(key: &[u8], value: &[u8]) -> Result<StoredRetained, CodecError> {
-    let mut from = Reader::open(key, value)?;
-    let fields = MessageFields::read(&mut from)?;
-    Ok(StoredRetained::Topic {
-        topic: fields.topic.into(),
-        published_unix_ms: fields.id.unix_ms(),
-        expires_unix_ms: fields.expires_unix_ms,
-        payload_len: u32::try_from(fields.payload.len()).map_err(|_| CodecError::Malformed)?,
-    })
 }
 
 /// A delayed message.

@@ -2,10 +2,12 @@
 //! shard that has its slot now. Never more in memory than a page for each shard.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ring::ShardId;
 use router::{home, slot};
-use shard::storage::{StoreReply, StoredDelayed, StoredRetained, StoredSession, StoredSessionRow};
+use session::Message;
+use shard::storage::{StoreReply, StoredDelayed, StoredSession, StoredSessionRow};
 
 use super::Damage;
 use crate::codec::keys::{self, Key};
@@ -32,11 +34,10 @@ pub struct Boot<R> {
     read: R,
     shards: usize,
     numbers_from: u64,
-    retained_topics_only: bool,
     phase: Phase,
     from: Key,
     sessions: Vec<Vec<StoredSessionRow>>,
-    retained: Vec<Vec<StoredRetained>>,
+    retained: Vec<Vec<Arc<Message>>>,
     delayed: Vec<Vec<StoredDelayed>>,
     damage: Damage,
     found: Found,
@@ -57,13 +58,11 @@ pub struct Found {
 
 impl<R: EngineRead> Boot<R> {
     /// `read` is the state before the first batch of this start, `numbers_from` above all numbers given out before.
-    /// `retained_topics_only`: messages of topics stay in the store.
-    pub fn new(read: R, shards: usize, numbers_from: u64, retained_topics_only: bool) -> Self {
+    pub fn new(read: R, shards: usize, numbers_from: u64) -> Self {
         Self {
             read,
             shards,
             numbers_from,
-            retained_topics_only,
             phase: Phase::Sessions,
             from: Key::new(),
             sessions: (0..shards).map(|_| Vec::new()).collect(),
@@ -183,20 +182,10 @@ impl<R: EngineRead> Boot<R> {
     }
 
     fn step_retained(&mut self) -> Result<bool, EngineError> {
-        let topics_only = self.retained_topics_only;
         let mut rows = Vec::with_capacity(STEP);
         let is_end = self.read_some(Keyspace::Retained, |key, value| {
-            let (at, row) = if topics_only {
-                let row = values::read_retained_topic(key, value)?;
-                let StoredRetained::Topic { topic, .. } = &row else {
-                    return Err(CodecError::Malformed);
-                };
-                (slot(topic.as_bytes()), row)
-            } else {
-                let message = values::read_message(key, value)?;
-                (slot(message.topic().as_bytes()), StoredRetained::Message(message))
-            };
-            rows.push((at, row));
+            let message = values::read_message(key, value)?;
+            rows.push((slot(message.topic().as_bytes()), message));
             Ok(())
         })?;
         self.found.retained += rows.len() as u64;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use session::{Message, MessageId};
-use shard::storage::{StoreLoad, StoreReply, StoredEntry, StoredPlace, StoredSession};
+use shard::storage::{StoreReply, StoredEntry, StoredPlace, StoredSession};
 
 use super::Damage;
 use crate::codec::{keys, values};
@@ -36,34 +36,11 @@ impl Known {
     }
 }
 
-/// Reads what was asked for. What is damaged is left out and counted.
+/// Reads the messages of a session. What is damaged is left out and counted.
 ///
 /// # Errors
 /// [`EngineError`]: nothing could be read.
 pub fn load(
-    read: &impl EngineRead,
-    load: &StoreLoad,
-    known: &mut Known,
-    damage: &mut Damage,
-) -> Result<StoreReply, EngineError> {
-    match load {
-        StoreLoad::Session(session) => load_session(read, *session, known, damage),
-        StoreLoad::Retained { token, topics } => {
-            let mut messages = Vec::with_capacity(topics.len());
-            for topic in topics {
-                let key = keys::retained(topic);
-                let Some(value) = read.get(Keyspace::Retained, &key)? else { continue };
-                match values::read_message(&key, &value) {
-                    Ok(message) => messages.push(message),
-                    Err(_) => damage.values += 1,
-                }
-            }
-            Ok(StoreReply::RetainedMessages { token: *token, messages })
-        }
-    }
-}
-
-fn load_session(
     read: &impl EngineRead,
     session: StoredSession,
     known: &mut Known,

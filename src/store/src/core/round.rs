@@ -71,7 +71,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
             self.op(shard, op)?;
         }
         self.outcome.batches += 1;
-        self.outcome.loads.extend(batch.loads.iter().map(|load| (shard, load.clone())));
+        self.outcome.loads.extend(batch.loads.iter().map(|&session| (shard, session)));
         Ok(())
     }
 
@@ -122,8 +122,6 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 self.release_use(*place, &key)?;
                 self.remove(Keyspace::Entries, key);
             }
-            // What an entry uses is seen where it is removed, or loses its message: a count cannot go wrong that way.
-            StoreOp::Release { .. } => {}
             StoreOp::PutReceived { session, packet_id } => {
                 let key = keys::received(*session, *packet_id);
                 let value = values::mark(&key);

@@ -6,8 +6,8 @@ use mqtt::{PacketId, QoS};
 use ring::ShardId;
 use session::MessageId;
 use shard::storage::{
-    PutAs, StoreBatch, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredDelayed, StoredEntry,
-    StoredPlace, StoredSession, StoredState, StoredSubscription,
+    PutAs, StoreBatch, StoreOp, StoreReply, StoreRequest, StoredDelayed, StoredEntry, StoredPlace,
+    StoredSession, StoredState, StoredSubscription,
 };
 
 use super::{Boot, Core, Damage, Known, load};
@@ -75,7 +75,6 @@ impl Model {
             StoreOp::RemoveEntry { session, place } => {
                 self.of(*session).entries.remove(place);
             }
-            StoreOp::Release { .. } => {}
             StoreOp::PutReceived { session, packet_id } => {
                 self.of(*session).received.insert(packet_id.get());
             }
@@ -125,7 +124,7 @@ impl ModelSession {
 /// Reads a store as shards do: the pages of the start, and a load of each session.
 fn read_all(core: &Core<SimulatedEngine>) -> Model {
     let mut model = Model::default();
-    let mut boot = Boot::new(core.snapshot(), 3, core.numbers_from(), false);
+    let mut boot = Boot::new(core.snapshot(), 3, core.numbers_from());
     let mut rows = Vec::new();
     let mut pages = Vec::new();
     while boot.step(&mut |shard, reply| pages.push((shard, reply))).expect("it reads") {}
@@ -138,9 +137,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
             }
             StoreReply::Retained(page) => {
                 for row in page {
-                    let shard::storage::StoredRetained::Message(message) = row else {
-                        panic!("messages were asked for")
-                    };
+                    let message = row;
                     model.retained.insert(message.topic().to_owned(), message.id.0);
                 }
             }
@@ -155,12 +152,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
     }
     for row in rows {
         let mut damage = Damage::default();
-        let reply = load(
-            &core.snapshot(),
-            &StoreLoad::Session(row.session),
-            &mut Known::default(),
-            &mut damage,
-        );
+        let reply = load(&core.snapshot(), row.session, &mut Known::default(), &mut damage);
         let Ok(StoreReply::Session { entries, received, .. }) = reply else { panic!("{reply:?}") };
         assert_eq!(damage, Damage::default());
         assert_eq!(row.has_messages, !entries.is_empty() || !received.is_empty());
@@ -624,8 +616,7 @@ fn damaged_values_are_left_out_and_counted() {
     let key = keys::entry(SESSION, own(1));
     assert!(core.engine_mut().flip(Keyspace::Entries, &key, 20));
     let mut damage = Damage::default();
-    let reply =
-        load(&core.snapshot(), &StoreLoad::Session(SESSION), &mut Known::default(), &mut damage);
+    let reply = load(&core.snapshot(), SESSION, &mut Known::default(), &mut damage);
     let Ok(StoreReply::Session { entries, .. }) = reply else { panic!("{reply:?}") };
     assert_eq!(entries.len(), 1);
     assert_eq!(damage.values, 1);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 use ring::ShardId;
-use shard::storage::{StoreLoad, StoreReply};
+use shard::storage::{StoreReply, StoredSession};
 
 use super::ShardOutlet;
 use super::outlet::send;
@@ -16,7 +16,7 @@ use crate::engine::EngineRead;
 pub(super) struct Job<S> {
     pub(super) snapshot: Arc<S>,
     pub(super) shard: ShardId,
-    pub(super) load: StoreLoad,
+    pub(super) session: StoredSession,
 }
 
 pub(super) fn run<S: EngineRead>(
@@ -25,12 +25,12 @@ pub(super) fn run<S: EngineRead>(
     shared: &Arc<Shared>,
 ) {
     let mut known = Known::default();
-    for Job { snapshot, shard, load: what } in jobs {
+    for Job { snapshot, shard, session } in jobs {
         let mut damage = Damage::default();
-        let reply = load(&*snapshot, &what, &mut known, &mut damage).unwrap_or_else(|error| {
+        let reply = load(&*snapshot, session, &mut known, &mut damage).unwrap_or_else(|error| {
             damage.values += 1;
             log::error!("the store cannot read what shard {shard} asked for: {error}");
-            nothing(&what)
+            nothing(session)
         });
         // What is not used any more can go from disk.
         drop(snapshot);
@@ -46,13 +46,6 @@ pub(super) fn run<S: EngineRead>(
 }
 
 /// The answer when nothing can be read: a client that waits gets on, and what is on disk stays there.
-fn nothing(load: &StoreLoad) -> StoreReply {
-    match load {
-        StoreLoad::Session(session) => {
-            StoreReply::Session { session: *session, entries: Vec::new(), received: Vec::new() }
-        }
-        StoreLoad::Retained { token, .. } => {
-            StoreReply::RetainedMessages { token: *token, messages: Vec::new() }
-        }
-    }
+fn nothing(session: StoredSession) -> StoreReply {
+    StoreReply::Session { session, entries: Vec::new(), received: Vec::new() }
 }

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use ring::ShardId;
-use shard::storage::{
-    StoreBatch, StoreHealth, StoreLoad, StoreOp, StoreReply, StoreRequest, StoredSession,
-};
+use shard::storage::{StoreBatch, StoreHealth, StoreOp, StoreReply, StoreRequest, StoredSession};
 
 use crate::fixture::{message, own, put_entry, put_session, shared};
 
@@ -29,7 +27,6 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
         folder: folder.to_owned(),
         sync,
         shards: outlets,
-        retained_on_disc_only: false,
         on_health: Box::new(|_: StoreHealth, _: &str| ()),
     };
     (setup, replies)
@@ -95,7 +92,7 @@ fn what_is_committed_is_there_after_a_restart_with_other_shards() {
         let batch = StoreBatch {
             sequence: 1,
             numbers_below: 100,
-            loads: vec![StoreLoad::Session(session)],
+            loads: vec![session],
             ..StoreBatch::default()
         };
         let request = StoreRequest { shard: ShardId::new(2), batch };

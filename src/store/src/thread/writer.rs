@@ -66,10 +66,9 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { sync, shards, retained_on_disc_only, on_health, .. } = setup;
+        let StoreSetup { sync, shards, on_health, .. } = setup;
         let core = Core::open(engine, shards.len())?;
-        let from_start =
-            Boot::new(core.snapshot(), shards.len(), core.numbers_from(), retained_on_disc_only);
+        let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
@@ -303,9 +302,9 @@ impl<E: Engine + 'static> Writer<E> {
         }
         if !outcome.loads.is_empty() {
             let snapshot = Arc::new(self.core.snapshot());
-            for (shard, load) in outcome.loads {
+            for (shard, session) in outcome.loads {
                 // The reader ends only after this thread has.
-                let _ = self.jobs.send(Job { snapshot: Arc::clone(&snapshot), shard, load });
+                let _ = self.jobs.send(Job { snapshot: Arc::clone(&snapshot), shard, session });
             }
         }
         self.has_ended = self.core.has_ended();
