@@ -97,7 +97,7 @@ impl Shard {
         match reply {
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
             StoreReply::Retained(found) => {
-                found.into_iter().for_each(|message| self.retain_found(message))
+                found.into_iter().for_each(|message| self.retain_found(message));
             }
             StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
