@@ -52,6 +52,8 @@ fn seed_lsn_24_memory_keeps_newcomers_out_until_it_is_given_back() {
             publisher.publish_retained(&format!("fill/{kept}"), &payload, 1);
             kept += 1;
         }
+        // The memory is looked at each second.
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
     let alert = told(&mut watcher, "alert");
     assert_eq!((&alert["id"], &alert["severity"]), (&"overload_memory".into(), &"critical".into()));
