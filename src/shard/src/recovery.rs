@@ -81,9 +81,12 @@ impl Shard {
 
     /// Takes what the store has answered.
     pub(crate) fn run_store(&mut self) {
-        let Some(replies) = self.store_replies.clone() else { return };
         for _ in 0..REPLIES_PER_TICK {
-            let Ok(reply) = replies.try_recv() else { return };
+            // Looked at in each tick: a copy of the receiver would be two atomic writes.
+            let Some(Ok(reply)) = self.store_replies.as_ref().map(|replies| replies.try_recv())
+            else {
+                return;
+            };
             self.store_replied(reply);
         }
     }
