@@ -406,7 +406,8 @@ section! {
 
     /// When what is written is on disk. always: before PUBACK, PUBREC, SUBACK and CONNACK, so that nothing acknowledged is lost
     /// when the broker is killed or the power fails; acknowledgements wait for the disk, those of all clients together. A time:
-    /// at the latest after it, so that at most what happened in it is lost; what comes and goes within it is never written.
+    /// after about that time, up to three times it for what went from one shard to another: so much is lost at most; what comes
+    /// and goes within it is never written.
     /// never: written each second and left to the kernel; a power failure may lose the last half minute.
     "store.sync" => sync: StoreSync, Kind::StoreSync, "100ms";
 }
