@@ -331,10 +331,18 @@ impl<C: Core> Driver<C> {
                 continue;
             };
             let share_used = slot.tick == tick && slot.tick_bytes >= self.settings.tick_bytes_max;
-            let is_filtered = slot.has(FILTERED);
+            let (is_filtered, has_gone) = (slot.has(FILTERED), slot.has(ENDED));
             let puts_off = is_filtered && self.is_over_handshakes(id.index);
             let is_bytes = matches!(held, Held::Bytes { .. });
-            let is_handshaking = is_filtered && self.is_handshaking(id.index);
+            if let Held::Bytes { buffer, len, .. } = held
+                && is_filtered
+                && has_gone
+                && self.asks_for_handshake(id.index, buffer, len)
+            {
+                // Nobody needs the handshake any more, and the end follows in the queue.
+                self.lanes.buffers(id.index).release(buffer);
+                continue;
+            }
             self.filters.waiting += usize::from(puts_off && is_bytes);
             let slot = self.slots.get(id.index).expect("it is live");
             let share_used = share_used || puts_off;
@@ -342,10 +350,6 @@ impl<C: Core> Driver<C> {
                 _ if share_used => {
                     slot.set(HELD);
                     self.held.push_back(held);
-                }
-                // Its peer has gone: nobody needs the handshake any more, and the end follows in the queue.
-                Held::Bytes { buffer, .. } if slot.has(ENDED) && is_handshaking => {
-                    self.lanes.buffers(id.index).release(buffer);
                 }
                 Held::Bytes { buffer, len, .. } => {
                     // What follows of this connection in the queue sets it again, if it may not be handed in.

@@ -247,6 +247,12 @@ impl<C: Core> Driver<C> {
         self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
     }
 
+    /// Whether received bytes of this connection ask for work of its TLS handshake.
+    pub(crate) fn asks_for_handshake(&mut self, index: u32, buffer: u16, len: u32) -> bool {
+        let raw = self.lanes.buffers(index).received(buffer, len);
+        self.filters.get(index).is_some_and(|it| it.filter.asks_for_handshake(raw))
+    }
+
     /// Hands in what a filter makes of received bytes; gives the buffer back.
     pub(crate) fn hand_in_filtered(
         &mut self,
