@@ -91,6 +91,7 @@ pub(crate) fn take_over(store: &Path, data: &str) -> Result<(), StoreError> {
     engine.sync()?;
     drop(engine);
     let exchange = || {
+        FjallEngine::forget_record(store)?;
         let replaced = store.join(REPLACED);
         if data.exists() {
             remove_folder(&replaced)?;

@@ -79,11 +79,11 @@ impl<E: Engine> Core<E> {
     /// Takes over an engine that is open: checks the format and counts this start.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::Engine`].
+    /// [`StoreError::Newer`], [`StoreError::Engine`].
     pub fn open(mut engine: E, shards: usize) -> Result<Self, StoreError> {
         let format = match engine.get(Keyspace::Meta, keys::meta::FORMAT)? {
             Some(value) => values::read_number(keys::meta::FORMAT, &value)
-                .map_err(|error| StoreError::Damaged(format!("its format version: {error}")))?,
+                .map_err(|error| EngineError::Damaged(format!("its format version: {error}")))?,
             None => 0,
         };
         if format > u64::from(FORMAT) {
@@ -177,10 +177,7 @@ impl<E: Engine> Core<E> {
     pub fn recover(&mut self) -> Result<Option<Outcome>, EngineError> {
         self.engine.reopen()?;
         self.applied.synced_round = self.applied.round;
-        let found = read_applied(&self.engine).map_err(|error| match error {
-            StoreError::Engine(error) => error,
-            other => EngineError::Damaged(other.to_string()),
-        })?;
+        let found = read_applied(&self.engine)?;
         // Ended sessions of a round that is not applied have no mark.
         self.ended = self.find_ended()?;
         // What a failed sweep has written counts as a round too: its number is not used again.
@@ -306,10 +303,10 @@ impl<E: Engine> Core<E> {
     }
 }
 
-fn read_applied(engine: &impl Engine) -> Result<Option<Applied>, StoreError> {
+fn read_applied(engine: &impl Engine) -> Result<Option<Applied>, EngineError> {
     let key = keys::meta::APPLIED;
     let Some(value) = engine.get(Keyspace::Meta, key)? else { return Ok(None) };
     values::read_applied(key, &value)
         .map(Some)
-        .map_err(|error| StoreError::Damaged(format!("the record of what was applied: {error}")))
+        .map_err(|error| EngineError::Damaged(format!("the record of what was applied: {error}")))
 }

@@ -192,8 +192,10 @@ fn run<E: Engine + 'static>(
     control: Receiver<Control>,
 ) -> Result<(), StoreError> {
     let _watch = Watch(shared);
+    let folder = setup.folder.clone();
     let result = open()
         .and_then(|engine| Writer::start(engine, setup, Arc::clone(shared), requests, control))
+        .map_err(|error| error.at_start(&folder))
         .map(Writer::run);
     match result {
         Ok(end) => {

@@ -1,5 +1,6 @@
 //! The thread that tells the shards what is there at the start.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,12 @@ use crate::StoreError;
 use crate::core::Boot;
 use crate::engine::EngineRead;
 
-pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
+pub(super) fn run<R: EngineRead>(
+    mut boot: Boot<R>,
+    outlets: &[ShardOutlet],
+    shared: &Arc<Shared>,
+    folder: &Path,
+) {
     let start = Instant::now();
     loop {
         let step = boot.step(&mut |shard, reply| {
@@ -24,8 +30,7 @@ pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], sha
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                log::error!("the store cannot be read: {error}");
-                shared.fail(StoreError::from(error));
+                shared.fail(StoreError::from(error).at_start(folder));
                 return;
             }
         }

@@ -323,7 +323,9 @@ fn a_damaged_table_is_said_at_the_start_with_what_to_do() {
     let (setup_second, _replies) = setup(folder.path(), 1, StoreSync::Always);
     let store = Store::open(setup_second).expect("it starts");
     let error = store.wait_for(StoreStage::Ready, SECONDS).expect_err("it is damaged");
-    assert!(error.to_string().contains("restore a backup"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("{} has changed", table.display())), "{text}");
+    assert!(text.contains("put back a backup"), "{text}");
     store.close().expect("there is nothing to do");
 }
 

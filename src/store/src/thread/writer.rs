@@ -1,5 +1,6 @@
 //! The thread that writes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ const SIZES: Duration = Duration::from_secs(1);
 const GATHER_MAX: Duration = Duration::from_millis(20);
 
 pub(super) struct Writer<E: Engine> {
+    folder: PathBuf,
     core: Core<E>,
     sync: StoreSync,
     shared: Arc<Shared>,
@@ -66,7 +68,7 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { sync, shards, on_health, .. } = setup;
+        let StoreSetup { folder, sync, shards, on_health } = setup;
         let core = Core::open(engine, shards.len())?;
         let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
         let (jobs, jobs_taken) = unbounded();
@@ -74,13 +76,14 @@ impl<E: Engine + 'static> Writer<E> {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
         };
         shared.reach(StoreStage::Loading);
-        let (outlets, for_boot) = (shards.clone(), Arc::clone(&shared));
+        let (outlets, for_boot, at) = (shards.clone(), Arc::clone(&shared), folder.clone());
         let booting =
-            spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot)))?;
+            spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot, &at)))?;
         let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
         let reading =
             spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
         let mut writer = Self {
+            folder,
             has_ended: core.has_ended(),
             core,
             sync,
@@ -196,7 +199,7 @@ impl<E: Engine + 'static> Writer<E> {
         }
         if now.duration_since(self.checked_at) >= SIZES {
             self.checked_at = now;
-            self.core.engine().check()?;
+            self.core.engine_mut().check()?;
         }
         if self.is_due(now) {
             self.round()?;
@@ -371,7 +374,11 @@ impl<E: Engine + 'static> Writer<E> {
                 std::panic::resume_unwind(panic);
             }
         }
-        end.map(|_| ()).map_err(StoreError::from)
+        end.map_err(|error| StoreError::at_work(&self.folder, error))?;
+        if let Err(error) = self.core.engine_mut().end() {
+            log::warn!("the store could not note its end: {error}; nothing is lost by that");
+        }
+        Ok(())
     }
 }
 
