@@ -120,6 +120,7 @@ impl Node {
         } = booted;
         let store = store.map(Arc::new);
         if let Some(store) = &store {
+            store.wait_ready()?;
             store.watch().map_err(NodeError::Thread)?;
         }
         let (links, stats) = (Arc::new(links), Arc::new(stats));

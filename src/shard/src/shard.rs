@@ -217,6 +217,7 @@ impl Shard {
             journal,
             barrier: Barrier::new(shards, counts_all),
             loads: Loads::default(),
+            unread: HashMap::new(),
             appended: HashMap::new(),
             is_recovering: has_store,
         };

@@ -282,6 +282,11 @@ pub enum StoreReply {
         /// Ids of received `QoS` 2 messages.
         received: Vec<PacketId>,
     },
+    /// A session's messages cannot be read: what is on disk of it stays there.
+    Unread {
+        /// Whose.
+        session: StoredSession,
+    },
     /// A queue was trimmed: so many messages are lost, by `QoS`.
     Trimmed {
         /// Whose.

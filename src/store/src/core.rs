@@ -75,6 +75,20 @@ pub struct Damage {
     pub counts: u64,
 }
 
+impl Damage {
+    /// What to tell people; nothing if nothing is damaged.
+    #[must_use]
+    pub fn text(self) -> Option<String> {
+        let Self { values, counts } = self;
+        (values + counts > 0).then(|| {
+            format!(
+                "{values} values and {counts} counts of uses are damaged and left out (`ringmq store info` has all since the start); a \
+                 backup may have them"
+            )
+        })
+    }
+}
+
 impl<E: Engine> Core<E> {
     /// Takes over an engine that is open: checks the format and counts this start.
     ///

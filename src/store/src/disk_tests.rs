@@ -13,7 +13,9 @@ use shard::storage::{
 };
 
 use crate::fixture::{message, own, put_entry, put_session};
-use crate::{ShardOutlet, Store, StoreError, StoreSetup, StoreStage, StoreSync, restore};
+use crate::{
+    ShardOutlet, Store, StoreError, StoreEvent, StoreSetup, StoreStage, StoreSync, restore,
+};
 
 const SECONDS: Duration = Duration::from_secs(30);
 
@@ -34,8 +36,8 @@ impl Running {
             folder: folder.to_owned(),
             sync: StoreSync::Always,
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
-            on_health: Box::new(move |health: StoreHealth, text: &str| {
-                told.lock().expect("no panic").push(format!("{health:?}: {text}"));
+            on_event: Arc::new(move |event: StoreEvent<'_>| {
+                told.lock().expect("no panic").push(format!("{event:?}"));
             }),
         })?;
         store.wait_for(StoreStage::Loading, SECONDS)?;

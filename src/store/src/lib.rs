@@ -55,4 +55,6 @@ pub use engine::Keyspace;
 pub use error::StoreError;
 pub use info::{Latency, StoreInfo};
 pub use panics::is_panic_caught;
-pub use thread::{Doorbell, OnHealth, ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
+pub use thread::{
+    Doorbell, OnEvent, ShardOutlet, Store, StoreEvent, StoreSetup, StoreStage, StoreSync,
+};

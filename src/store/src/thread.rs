@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::storage::{StoreReply, StoreRequest};
 
 use crate::StoreError;
 use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
@@ -43,9 +43,19 @@ pub enum StoreSync {
 /// Wakes a shard that has a reply to read.
 pub type Doorbell = Arc<dyn Fn() + Send + Sync>;
 
-/// Is told when the health changes: to [`StoreHealth::Failing`] with the error of the disk, back to [`StoreHealth::Good`] with
-/// nothing to say.
-pub type OnHealth = Box<dyn Fn(StoreHealth, &str) + Send + Sync>;
+/// What whoever runs a store is to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreEvent<'a> {
+    /// It cannot write: the error.
+    Failing(&'a str),
+    /// It can again.
+    Good,
+    /// Something in it was changed by others, and what of it cannot be read.
+    Damaged(&'a str),
+}
+
+/// Is told of events, by threads of the store.
+pub type OnEvent = Arc<dyn Fn(StoreEvent<'_>) + Send + Sync>;
 
 /// The way to a shard.
 #[derive(Clone)]
@@ -64,8 +74,8 @@ pub struct StoreSetup {
     pub sync: StoreSync,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
-    /// Is called when the health changes, from a thread of the store.
-    pub on_health: OnHealth,
+    /// Is called by threads of the store.
+    pub on_event: OnEvent,
 }
 
 /// How far a store is.

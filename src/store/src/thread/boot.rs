@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::outlet::send;
 use super::shared::Shared;
-use super::{ShardOutlet, StoreStage};
+use super::{OnEvent, ShardOutlet, StoreEvent, StoreStage};
 use crate::StoreError;
 use crate::core::Boot;
 use crate::engine::EngineRead;
@@ -16,6 +16,7 @@ pub(super) fn run<R: EngineRead>(
     outlets: &[ShardOutlet],
     shared: &Arc<Shared>,
     folder: &Path,
+    on_event: &OnEvent,
 ) {
     let start = Instant::now();
     loop {
@@ -36,11 +37,8 @@ pub(super) fn run<R: EngineRead>(
         }
     }
     let (found, damage) = (boot.found(), boot.damage());
-    if damage.values > 0 {
-        log::error!(
-            "{} values of the store were damaged and are left out; a backup may have them",
-            damage.values
-        );
+    if let Some(text) = damage.text() {
+        on_event(StoreEvent::Damaged(&text));
     }
     log::info!(
         "the store handed over {} sessions, {} retained and {} delayed messages in {:.1} s",

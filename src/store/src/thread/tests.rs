@@ -8,7 +8,7 @@ use shard::storage::{StoreBatch, StoreHealth, StoreOp, StoreReply, StoreRequest,
 
 use crate::fixture::{message, own, put_entry, put_session, shared};
 
-use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
+use super::{ShardOutlet, Store, StoreEvent, StoreSetup, StoreStage, StoreSync};
 use crate::engine::{
     Change, Compaction, Engine, EngineError, EngineRead, EngineSizes, Keyspace, SimulatedEngine,
     SimulatedSnapshot, Visit,
@@ -27,7 +27,7 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
         folder: folder.to_owned(),
         sync,
         shards: outlets,
-        on_health: Box::new(|_: StoreHealth, _: &str| ()),
+        on_event: Arc::new(|_: StoreEvent<'_>| ()),
     };
     (setup, replies)
 }

@@ -11,7 +11,7 @@ use shard::storage::{StoreHealth, StoreReply, StoreRequest};
 use super::outlet::WriterOutlet;
 use super::reader::{self, Job};
 use super::shared::Shared;
-use super::{Control, OnHealth, StoreSetup, StoreStage, StoreSync, boot};
+use super::{Control, OnEvent, StoreEvent, StoreSetup, StoreStage, StoreSync, boot};
 use crate::StoreError;
 use crate::core::{Boot, Core, Outcome};
 use crate::engine::{Engine, EngineError, Keyspace};
@@ -39,7 +39,7 @@ pub(super) struct Writer<E: Engine> {
     outlets: Vec<WriterOutlet>,
     jobs: Sender<Job<E::Snapshot>>,
     helpers: Vec<JoinHandle<()>>,
-    on_health: OnHealth,
+    on_event: OnEvent,
     /// Since when batches are gathered.
     gathering_since: Option<Instant>,
     /// Written and not synced, since when.
@@ -68,7 +68,7 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { folder, sync, shards, on_health } = setup;
+        let StoreSetup { folder, sync, shards, on_event } = setup;
         let core = Core::open(engine, shards.len())?;
         let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
         let (jobs, jobs_taken) = unbounded();
@@ -77,11 +77,17 @@ impl<E: Engine + 'static> Writer<E> {
         };
         shared.reach(StoreStage::Loading);
         let (outlets, for_boot, at) = (shards.clone(), Arc::clone(&shared), folder.clone());
-        let booting =
-            spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot, &at)))?;
+        let tell = Arc::clone(&on_event);
+        let booting = spawn(
+            "store-boot",
+            Box::new(move || boot::run(from_start, &outlets, &for_boot, &at, &tell)),
+        )?;
         let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
-        let reading =
-            spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
+        let tell = Arc::clone(&on_event);
+        let reading = spawn(
+            "store-read",
+            Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader, &tell)),
+        )?;
         let mut writer = Self {
             folder,
             has_ended: core.has_ended(),
@@ -93,7 +99,7 @@ impl<E: Engine + 'static> Writer<E> {
             outlets: shards.into_iter().map(WriterOutlet::new).collect(),
             jobs,
             helpers: vec![booting, reading],
-            on_health,
+            on_event,
             gathering_since: None,
             unsynced_since: None,
             retry_at: None,
@@ -311,8 +317,11 @@ impl<E: Engine + 'static> Writer<E> {
             }
         }
         self.has_ended = self.core.has_ended();
-        let mut gauges = self.shared.gauges();
-        gauges.damage_written = self.core.damage();
+        let damage = self.core.damage();
+        let before = std::mem::replace(&mut self.shared.gauges().damage_written, damage);
+        if let Some(text) = damage.text().filter(|_| damage != before) {
+            (self.on_event)(StoreEvent::Damaged(&text));
+        }
     }
 
     fn flush(&mut self) {
@@ -329,20 +338,21 @@ impl<E: Engine + 'static> Writer<E> {
         let why = error.to_string();
         self.shared.gauges().failed(&why);
         if is_new {
-            self.tell(StoreHealth::Failing, &why);
+            self.tell_shards(StoreHealth::Failing);
+            (self.on_event)(StoreEvent::Failing(&why));
         }
     }
 
     fn recovered(&mut self) {
         self.shared.gauges().recovered();
-        self.tell(StoreHealth::Good, "");
+        self.tell_shards(StoreHealth::Good);
+        (self.on_event)(StoreEvent::Good);
     }
 
-    fn tell(&mut self, health: StoreHealth, why: &str) {
+    fn tell_shards(&mut self, health: StoreHealth) {
         for outlet in &mut self.outlets {
             outlet.push(StoreReply::Health(health));
         }
-        (self.on_health)(health, why);
     }
 
     fn refresh_sizes(&mut self) {
