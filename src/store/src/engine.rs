@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use displaydoc::Display;
 use thiserror::Error;
 
+pub(crate) use files::sum_of;
 pub use fjall::{FjallEngine, FjallSnapshot};
 pub use journal::Cut;
 pub use simulated::{CrashLoss, SimulatedEngine, SimulatedSnapshot};

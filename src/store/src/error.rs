@@ -48,7 +48,16 @@ pub enum StoreError {
         /// The store's folder.
         folder: PathBuf,
     },
-    /// the backup in {file} cannot be used: {reason}
+    /// {folder} is in the folder of the store, {store}, or around it; name another folder for the backup
+    SamePlace {
+        /// The folder of the backup.
+        folder: PathBuf,
+        /// The store's.
+        store: PathBuf,
+    },
+    /// the store cannot write now, so what is in it is not certain; try again when `ringmq status` shows no alarm store_failing
+    Failing,
+    /// the backup cannot be used, for {file}: {reason}
     Backup {
         /// Its file.
         file: PathBuf,

@@ -91,6 +91,7 @@ pub enum StoreStage {
 
 /// A running store.
 pub struct Store {
+    folder: PathBuf,
     requests: Sender<StoreRequest>,
     control: Sender<Control>,
     shared: Arc<Shared>,
@@ -132,11 +133,18 @@ impl Store {
         let (control, controlled) = bounded(4);
         let shared = Arc::new(Shared::new());
         let (folder, for_writer) = (setup.folder.clone(), Arc::clone(&shared));
+        let at = folder.clone();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || run(setup, open, &for_writer, incoming, controlled))
-            .map_err(|error| StoreError::Open { folder, reason: error.to_string() })?;
-        Ok(Self { requests, control, shared, thread })
+            .map_err(|error| StoreError::Open { folder: at, reason: error.to_string() })?;
+        Ok(Self { folder, requests, control, shared, thread })
+    }
+
+    /// The folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
     }
 
     /// Where shards hand over their batches. Bounded.
@@ -164,7 +172,7 @@ impl Store {
         let (answer, answered) = bounded(1);
         self.control.send(Control::Snapshot(answer)).map_err(|_| StoreError::Closed)?;
         // No answer: it cannot write, and what it has in memory may not be what is on disk.
-        answered.recv().map_err(|_| StoreError::Engine(EngineError::Stopped))
+        answered.recv().map_err(|_| StoreError::Failing)
     }
 
     /// Applies what was handed over, syncs, and ends.

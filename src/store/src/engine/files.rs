@@ -191,7 +191,8 @@ fn check_table(path: &Path, sum: u128, budget: &mut u64) -> Result<(), EngineErr
     if has_whole_end(&file, len)? { Ok(()) } else { Err(changed(path)) }
 }
 
-fn sum_of(file: File) -> io::Result<u128> {
+/// The checksum of all bytes of a file.
+pub(crate) fn sum_of(file: File) -> io::Result<u128> {
     let mut input = BufReader::with_capacity(1 << 20, file);
     let mut sum = Xxh3Default::new();
     loop {

@@ -134,11 +134,11 @@ impl Open {
         let cut = journal::check(folder, &known.journals)?;
         drop(lock);
         // What is damaged in a way that the look above does not see ends in an error or, in some places, in a panic.
-        let open = panics::caught(|| Self::open(folder, known.keyspaces));
+        let open = panics::caught(|| Self::recover(folder, known.keyspaces));
         Ok((open.unwrap_or_else(|panic| Err(files::panicked(&*panic)))?, cut))
     }
 
-    fn open(folder: &Arc<Path>, known: usize) -> Result<Self, EngineError> {
+    fn recover(folder: &Arc<Path>, known: usize) -> Result<Self, EngineError> {
         let database = Database::builder(folder)
             .worker_threads(WORKERS)
             .cache_size(CACHE_BYTES)
