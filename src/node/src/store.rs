@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::{Settings, StoreSync as SyncSetting};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use reactor::WakeHandle;
-use shard::storage::{StoreReply, StoreRequest};
+use shard::storage::{StoreOp, StoreReply, StoreRequest};
 use shard::{StoreLink, StoreMode};
 use store::{
     BackupInfo, OnEvent, ShardOutlet, Store, StoreError, StoreEvent, StoreInfo, StoreSetup,
@@ -16,6 +16,8 @@ use store::{
 };
 
 use crate::alarms::{Alarms, STORE_DAMAGED, STORE_FAILING};
+use crate::banned::BannedStore;
+use crate::node::COMMAND_TIMEOUT;
 
 /// Its folder in the data folder.
 const FOLDER: &str = "store";
@@ -57,6 +59,7 @@ impl StoreStart {
         settings: &Settings,
         shards: usize,
         alarms: &Arc<Alarms>,
+        banned: &BannedStore,
     ) -> Result<Option<Self>, StoreError> {
         if !settings.store.enable {
             return Ok(None);
@@ -68,6 +71,7 @@ impl StoreStart {
         let store = Store::open(StoreSetup {
             folder: settings.node.data_dir.join(FOLDER),
             sync,
+            bans: banned.hand_over(),
             shards: outlets,
             on_event: tell(Arc::clone(alarms), settings.store.sync),
         })?;
@@ -112,6 +116,24 @@ impl NodeStore {
             );
         }
         Ok(())
+    }
+
+    /// Gives the bans that were there at the start, when it is read; after that it does nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be read.
+    pub fn tell_bans(&self, banned: &BannedStore) -> Result<(), StoreError> {
+        if banned.is_reading()
+            && self.0.wait_for(StoreStage::Ready, Duration::ZERO)? == StoreStage::Ready
+        {
+            banned.found(self.0.take_bans());
+        }
+        Ok(())
+    }
+
+    /// Keeps changes of the bans; returns when it is committed.
+    pub fn keep(&self, changes: Vec<StoreOp>) -> Result<(), StoreError> {
+        self.0.keep(changes, COMMAND_TIMEOUT)
     }
 
     /// Writes a backup while the store goes on; returns when it is whole.

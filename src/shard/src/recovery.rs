@@ -98,6 +98,7 @@ impl Shard {
 
     fn store_replied(&mut self, reply: StoreReply) {
         match reply {
+            StoreReply::Bans(banned) => self.banned = banned,
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
             StoreReply::Retained(found) => {
                 found.into_iter().for_each(|message| self.retain_found(message));
@@ -116,6 +117,7 @@ impl Shard {
                     journal.committed(sequence);
                 }
                 self.pass_groups();
+                self.answer_kept();
             }
             StoreReply::Session { session, entries, received } => {
                 for connection in self.clients.session_loaded(session, entries, &received) {
@@ -139,6 +141,7 @@ impl Shard {
                 if let Some(journal) = &mut self.clients.journal {
                     journal.is_failing = health == StoreHealth::Failing;
                 }
+                self.answer_kept();
             }
         }
     }
@@ -374,7 +377,7 @@ mod tests {
         answers.send(StoreReply::Sessions(vec![stored])).unwrap();
         answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
         desk.tick(1, None);
-        let mut come = |desk: &mut Desk| {
+        let come = |desk: &mut Desk| {
             let client = desk.accept(0, "10.0.0.1:5");
             desk.tick(1, Some((client, &connect_again("c"))))
         };

@@ -35,6 +35,7 @@ impl Running {
         let store = Store::open(StoreSetup {
             folder: folder.to_owned(),
             sync: StoreSync::Always,
+            bans: Vec::new(),
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
             on_event: Arc::new(move |event: StoreEvent<'_>| {
                 told.lock().expect("no panic").push(format!("{event:?}"));

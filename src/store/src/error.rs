@@ -57,6 +57,8 @@ pub enum StoreError {
     },
     /// the store cannot write now, so what is in it is not certain; try again when `ringmq status` shows no alarm store_failing
     Failing,
+    /// the store has not answered in time: it is in force, and kept when the store can write; see `ringmq alarms`
+    Late,
     /// the backup cannot be used, for {file}: {reason}
     Backup {
         /// Its file.

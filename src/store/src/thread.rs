@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use shard::storage::{StoreReply, StoreRequest};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use shard::Ban;
+use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use crate::StoreError;
 use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
@@ -72,6 +73,8 @@ pub struct StoreSetup {
     pub folder: PathBuf,
     /// When to sync.
     pub sync: StoreSync,
+    /// Bans that were kept elsewhere: they are taken over.
+    pub bans: Vec<Ban>,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
     /// Is called by threads of the store.
@@ -101,6 +104,8 @@ pub struct Store {
 /// What the writer is asked beside batches.
 enum Control {
     Snapshot(Sender<Arc<dyn EngineRead + Send + Sync>>),
+    /// Is to be kept; answered when it is committed.
+    Keep(Vec<StoreOp>, Sender<()>),
     Close,
 }
 
@@ -165,6 +170,29 @@ impl Store {
     #[must_use]
     pub fn info(&self) -> StoreInfo {
         self.shared.info()
+    }
+
+    /// The bans that were there at the start. Once [`StoreStage::Ready`] is reached, and once.
+    #[must_use]
+    pub fn take_bans(&self) -> Vec<Ban> {
+        self.shared.take_bans()
+    }
+
+    /// Keeps changes that are no shard's. Returns when they are committed, as `store.sync` says; after `timeout` with an error, and
+    /// then they are kept when the store can.
+    ///
+    /// # Errors
+    /// [`StoreError::Failing`]: it cannot write, and nothing is done; [`StoreError::Late`]; [`StoreError::Closed`].
+    pub fn keep(&self, ops: Vec<StoreOp>, timeout: Duration) -> Result<(), StoreError> {
+        if self.info().health == StoreHealth::Failing {
+            return Err(StoreError::Failing);
+        }
+        let (answer, answered) = bounded(1);
+        self.control.send(Control::Keep(ops, answer)).map_err(|_| StoreError::Closed)?;
+        answered.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => StoreError::Late,
+            RecvTimeoutError::Disconnected => StoreError::Closed,
+        })
     }
 
     /// The state of one moment, to be read by the caller's thread.

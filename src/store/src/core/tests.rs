@@ -56,6 +56,7 @@ impl ModelEntry {
 impl Model {
     fn apply(&mut self, op: &StoreOp) {
         match op {
+            StoreOp::PutBan(_) | StoreOp::RemoveBan(_) => unreachable!("no shard bans"),
             StoreOp::PutSession { session, head } => {
                 self.of(*session).client_id = head.client_id.to_string();
             }

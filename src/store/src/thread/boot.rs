@@ -36,6 +36,7 @@ pub(super) fn run<R: EngineRead>(
             }
         }
     }
+    shared.found_bans(boot.bans());
     let (found, damage) = (boot.found(), boot.damage());
     if let Some(text) = damage.text() {
         on_event(StoreEvent::Damaged(&text));

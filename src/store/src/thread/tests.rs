@@ -26,6 +26,7 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
     let setup = StoreSetup {
         folder: folder.to_owned(),
         sync,
+        bans: Vec::new(),
         shards: outlets,
         on_event: Arc::new(|_: StoreEvent<'_>| ()),
     };

@@ -1,12 +1,13 @@
 //! The thread that writes.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use super::outlet::WriterOutlet;
 use super::reader::{self, Job};
@@ -40,6 +41,8 @@ pub(super) struct Writer<E: Engine> {
     jobs: Sender<Job<E::Snapshot>>,
     helpers: Vec<JoinHandle<()>>,
     on_event: OnEvent,
+    /// Who waits for changes that are no shard's, in their order.
+    keepers: VecDeque<Sender<()>>,
     /// Since when batches are gathered.
     gathering_since: Option<Instant>,
     /// Written and not synced, since when.
@@ -68,8 +71,9 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { folder, sync, shards, on_event } = setup;
-        let core = Core::open(engine, shards.len())?;
+        let StoreSetup { folder, sync, bans, shards, on_event } = setup;
+        let bans: Vec<_> = bans.into_iter().map(|ban| StoreOp::PutBan(Box::new(ban))).collect();
+        let core = Core::open_with(engine, shards.len(), &bans)?;
         let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -100,6 +104,7 @@ impl<E: Engine + 'static> Writer<E> {
             jobs,
             helpers: vec![booting, reading],
             on_event,
+            keepers: VecDeque::new(),
             gathering_since: None,
             unsynced_since: None,
             retry_at: None,
@@ -143,6 +148,10 @@ impl<E: Engine + 'static> Writer<E> {
                         // Who asked may have given up.
                         let _ = answer.send(Arc::new(self.core.snapshot()));
                     }
+                }
+                Ok(Control::Keep(ops, answer)) => {
+                    self.core.take_own(ops);
+                    self.keepers.push_back(answer);
                 }
                 Ok(Control::Close) | Err(_) => self.is_closing = true,
             },
@@ -308,6 +317,10 @@ impl<E: Engine + 'static> Writer<E> {
         }
         for (shard, sequence) in outcome.committed {
             self.outlets[shard.index()].commit(sequence);
+        }
+        for keeper in self.keepers.drain(..outcome.own) {
+            // Who asked may have given up.
+            let _ = keeper.send(());
         }
         if !outcome.loads.is_empty() {
             let snapshot = Arc::new(self.core.snapshot());
