@@ -105,7 +105,7 @@ fn a_session_that_becomes_unreadable_is_refused_and_there_when_it_is_mended() {
     let mut publisher = broker.client(V311);
     for number in 0..many {
         let packet_id = publisher.packet_id();
-        publisher.send_publish(&Publish::new(&name, &payload(number)).qos(1, packet_id));
+        publisher.send_publish(&Publish::new(&name, payload(number)).qos(1, packet_id));
         publisher.expect_puback(packet_id);
     }
     broker.stop_and_keep();
