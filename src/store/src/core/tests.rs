@@ -132,6 +132,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
     assert_eq!(boot.damage(), Damage::default());
     for (shard, reply) in pages {
         match reply {
+            StoreReply::Bans(_) => {}
             StoreReply::Sessions(page) => {
                 assert!(page.iter().all(|row| usize::from(row.session.slot) % 3 == shard.index()));
                 rows.extend(page);
