@@ -60,6 +60,8 @@ pub(crate) struct Clients {
     pub barrier: Barrier,
     /// Sessions whose messages are being read from the store.
     pub loads: Loads,
+    /// Sessions that could not be read, and until when nobody tries again.
+    pub unread: HashMap<u64, u64>,
     /// Messages that sessions which are not loaded got since their queue was last trimmed.
     pub appended: HashMap<u32, u32>,
     /// The store is being read.

@@ -28,6 +28,9 @@ use crate::storage::{
 /// What a session that is not loaded may get beyond the length of a queue before its queue is trimmed.
 const TRIM_SHARE: u32 = 4;
 
+/// How long the clients of a session that could not be read are refused before it is tried again.
+pub(crate) const UNREAD_MS: u64 = 1000;
+
 /// Sessions whose messages are being read, by what they carry of their name in the store.
 pub(crate) type Loads = HashMap<u64, Load>;
 
@@ -254,6 +257,21 @@ impl Clients {
             Load { session, connections: Vec::new(), later: VecDeque::new() }
         });
         load.connections.push(connection);
+    }
+
+    /// The messages of a session cannot be read; the connections that wait for them. It stays as it is, and so do the messages
+    /// that came for it meanwhile: they are in the store.
+    pub fn session_unread(&mut self, stored: StoredSession) -> Vec<ConnectionId> {
+        let Some(load) = self.loads.remove(&carried(stored)) else { return Vec::new() };
+        let now_ms = self.now.mono_ms;
+        self.unread.retain(|_, until_ms| now_ms < *until_ms);
+        self.unread.insert(carried(stored), now_ms + UNREAD_MS);
+        load.connections
+    }
+
+    /// Whether a session could not be read just now.
+    pub fn is_unread(&self, stored: u64) -> bool {
+        self.unread.get(&stored).is_some_and(|until_ms| self.now.mono_ms < *until_ms)
     }
 
     /// The messages of a session have come; the connections that wait for them.

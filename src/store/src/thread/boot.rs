@@ -1,16 +1,23 @@
 //! The thread that tells the shards what is there at the start.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::outlet::send;
 use super::shared::Shared;
-use super::{ShardOutlet, StoreStage};
+use super::{OnEvent, ShardOutlet, StoreEvent, StoreStage};
 use crate::StoreError;
 use crate::core::Boot;
 use crate::engine::EngineRead;
 
-pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
+pub(super) fn run<R: EngineRead>(
+    mut boot: Boot<R>,
+    outlets: &[ShardOutlet],
+    shared: &Arc<Shared>,
+    folder: &Path,
+    on_event: &OnEvent,
+) {
     let start = Instant::now();
     loop {
         let step = boot.step(&mut |shard, reply| {
@@ -24,18 +31,15 @@ pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], sha
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                log::error!("the store cannot be read: {error}");
-                shared.fail(StoreError::from(error));
+                shared.fail(StoreError::from(error).at_start(folder));
                 return;
             }
         }
     }
+    shared.found_bans(boot.bans());
     let (found, damage) = (boot.found(), boot.damage());
-    if damage.values > 0 {
-        log::error!(
-            "{} values of the store were damaged and are left out; a backup may have them",
-            damage.values
-        );
+    if let Some(text) = damage.text() {
+        on_event(StoreEvent::Damaged(&text));
     }
     log::info!(
         "the store handed over {} sessions, {} retained and {} delayed messages in {:.1} s",
