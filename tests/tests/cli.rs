@@ -62,6 +62,7 @@ fn seed_cli_01_status() {
     assert_eq!(broker.cli(&["ping"]), "pong\n");
     let json: serde_json::Value = serde_json::from_str(&broker.cli(&["status", "--json"])).unwrap();
     assert_eq!(json["running"], true);
+    assert!(std::path::Path::new(json["data"].as_str().unwrap()).join("store").is_dir(), "{json}");
 }
 
 /// SEED-CLI-01: exit code 1 when it is down, for every command.

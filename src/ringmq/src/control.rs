@@ -233,7 +233,8 @@ pub fn status(folder: &DataFolder, output: Output) -> Result<bool, ControlError>
         Ok(broker) if output.json => {
             let object = json!({
                 "node": broker.node, "running": true, "version": broker.version, "pid": broker.pid,
-                "uptime_s": broker.uptime_s, "shards": broker.shards, "alarms": active_alarms(folder),
+                "uptime_s": broker.uptime_s, "shards": broker.shards, "data": folder.path(),
+                "alarms": active_alarms(folder),
             });
             say(&object.to_string())?;
             Ok(true)
