@@ -41,6 +41,7 @@ pub(crate) fn count(n: usize) -> u32 {
 
 impl Shard {
     pub(crate) fn perform(&mut self, token: u64, request: Request) {
+        let Some(request) = self.hold_command(token, request) else { return };
         let reply = match request {
             Request::ClientsPage { cursor, limit } => {
                 Reply::Clients(self.clients_page(cursor, limit))
@@ -72,7 +73,10 @@ impl Shard {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
             Request::Delayed(request) => self.perform_delayed(request),
-            Request::Retainer(request) => self.perform_retainer(request),
+            Request::Retainer(request) => match self.perform_retainer(token, request) {
+                Some(reply) => reply,
+                None => return, // answered when it is read
+            },
             Request::AclReload(acl) => self.acl_reload(acl),
             Request::BannedReplace(banned) => {
                 self.banned = banned;
@@ -291,7 +295,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn publish_own(
+    pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         payload: &[u8],

@@ -38,7 +38,7 @@ impl Desk {
     ) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
         let (requests, requested) = bounded(8);
         let (answers, replies) = bounded(8);
-        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, mode }));
+        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, reads: None, mode }));
         (desk, requested, answers)
     }
 
@@ -151,7 +151,7 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Vec<u8> {
 pub(crate) fn stored(set: &[(&str, &str)]) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
     let (requests, batches) = bounded(64);
     let (replies, answers) = bounded(64);
-    let link = StoreLink { requests, replies: answers, mode: StoreMode::Always };
+    let link = StoreLink { requests, replies: answers, reads: None, mode: StoreMode::Always };
     (Desk::with_store(set, Some(link)), batches, replies)
 }
 

@@ -5,11 +5,13 @@
 //! store. At most [`BATCHES_MAX`] batches are on their way; what comes meanwhile waits here, and if it becomes too much those
 //! who publish wait too.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Sender, TrySendError};
 use hashbrown::HashMap;
 use mqtt::PacketId;
 use ring::ShardId;
-use session::{Settled, StoredPlace};
+use session::{Message, Settled, StoredPlace};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::storage::{
@@ -95,6 +97,9 @@ pub(crate) struct Journal {
     late: std::collections::VecDeque<(u64, u64, StoredPlace)>,
     /// Whether ends of messages are to stay.
     has_late: bool,
+    /// Topics whose retained message was removed, and when that may be forgotten.
+    buried: HashMap<u128, u64>,
+    late_retained: std::collections::VecDeque<(u64, Box<str>)>,
     next_number: u64,
     handed_over: u64,
     committed: u64,
@@ -121,6 +126,8 @@ impl Journal {
             since_ms: None,
             late: std::collections::VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
+            buried: HashMap::new(),
+            late_retained: std::collections::VecDeque::new(),
             next_number: 1,
             handed_over: 0,
             committed: 0,
@@ -290,15 +297,63 @@ impl Journal {
         self.push(Some(key), StoreOp::RemoveReceived { session, packet_id }, OP_BYTES);
     }
 
-    pub fn put_retained(&mut self, message: &std::sync::Arc<session::Message>) {
-        let key = Key::Retained(xxh3_128(message.topic().as_bytes()));
+    pub fn put_retained(&mut self, message: &Arc<Message>) {
+        let topic = xxh3_128(message.topic().as_bytes());
+        self.buried.remove(&topic);
+        self.push_retained(topic, message);
+    }
+
+    fn push_retained(&mut self, topic: u128, message: &Arc<Message>) {
         let weight = OP_BYTES + message.len();
-        self.push(Some(key), StoreOp::PutRetained { message: message.clone() }, weight);
+        let op = StoreOp::PutRetained { message: message.clone() };
+        self.push(Some(Key::Retained(topic)), op, weight);
+    }
+
+    /// A message that was on its way when the broker ended is its topic's, unless the store has one as new.
+    pub fn retain_again(&mut self, message: &Arc<Message>) {
+        let weight = OP_BYTES + message.len();
+        // Behind what came before, and before what comes behind: the store takes them in this order.
+        self.push(None, StoreOp::RetainAgain { message: message.clone() }, weight);
     }
 
     pub fn remove_retained(&mut self, topic: &str) {
         let key = Key::Retained(xxh3_128(topic.as_bytes()));
         self.push(Some(key), StoreOp::RemoveRetained { topic: topic.into() }, OP_BYTES);
+    }
+
+    /// A message without payload has removed its topic's. Where that may have an older one on its way from another shard, which
+    /// is published again after a crash, it stays in the store for a while to say so.
+    pub fn bury_retained(&mut self, end: &Arc<Message>, now_ms: u64) {
+        if !self.has_late {
+            return self.remove_retained(end.topic());
+        }
+        self.push_retained(xxh3_128(end.topic().as_bytes()), end);
+        self.forget_buried(end.topic(), now_ms);
+    }
+
+    /// The store has a message without payload for this topic: it goes when nothing older can come any more.
+    pub fn forget_buried(&mut self, topic: &str, now_ms: u64) {
+        let due_ms = now_ms + LATE_MS;
+        self.buried.insert(xxh3_128(topic.as_bytes()), due_ms);
+        self.late_retained.push_back((due_ms, topic.into()));
+    }
+
+    fn run_late(&mut self, now_ms: u64, now: bool) {
+        while let Some(&(due_ms, stored, place)) = self.late.front()
+            && (due_ms <= now_ms || now)
+        {
+            self.late.pop_front();
+            self.settle(stored, Settled { place, message: None });
+        }
+        while self.late_retained.front().is_some_and(|&(due_ms, _)| due_ms <= now_ms || now) {
+            let Some((due_ms, topic)) = self.late_retained.pop_front() else { return };
+            let name = xxh3_128(topic.as_bytes());
+            // Not if the topic has a message again, or lost that one later.
+            if self.buried.get(&name) == Some(&due_ms) {
+                self.buried.remove(&name);
+                self.remove_retained(&topic);
+            }
+        }
     }
 
     pub fn put_delayed(&mut self, delayed: StoredDelayed) {
@@ -333,12 +388,7 @@ impl Journal {
 
     /// Notes the time of what has come in this tick, and hands it over if it is time or `now` is asked for.
     pub fn tick(&mut self, now_ms: u64, now: bool) {
-        while let Some(&(due_ms, stored, place)) = self.late.front()
-            && (due_ms <= now_ms || now)
-        {
-            self.late.pop_front();
-            self.settle(stored, Settled { place, message: None });
-        }
+        self.run_late(now_ms, now);
         if !self.has_waiting() {
             return;
         }
@@ -399,6 +449,11 @@ impl Journal {
         }
     }
 
+    /// The batch that has what is noted now.
+    pub fn next_sequence(&self) -> u64 {
+        self.handed_over + 1
+    }
+
     /// The last batch that was handed over.
     pub fn handed_over(&self) -> u64 {
         self.handed_over
@@ -417,11 +472,12 @@ impl Journal {
     /// When it wants to be looked at again.
     pub fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let late = self.late.front().map(|&(due_ms, ..)| due_ms);
+        let late_retained = self.late_retained.front().map(|&(due_ms, _)| due_ms);
         let waiting = (self.has_waiting() && self.may_hand_over()).then(|| match self.mode {
             StoreMode::Always => now_ms,
             StoreMode::EveryMs(interval_ms) => self.since_ms.map_or(now_ms, |at| at + interval_ms),
         });
-        [late, waiting].into_iter().flatten().min()
+        [late, late_retained, waiting].into_iter().flatten().min()
     }
 }
 

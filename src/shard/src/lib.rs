@@ -23,6 +23,7 @@ mod control;
 mod delayed;
 #[cfg(test)]
 mod desk;
+mod disc_only;
 mod dispatch;
 mod durable;
 mod effect;
@@ -65,6 +66,7 @@ pub use effect::{
     CloseMode, ConnectionId, Effect, Farewell, GENERATION_MASK, ListenerId, Now, Outgoing,
     ReceiveEnd,
 };
+pub use disc_only::READS_MAX;
 pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};

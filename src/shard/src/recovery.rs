@@ -6,12 +6,15 @@
 //!
 //! Three steps, which all shards take together: read what the store has and announce the routes; publish again; serve.
 
-use mqtt::{ParsedFilter, SubscribeOptions};
+use std::collections::BTreeMap;
+
+use mqtt::{ParsedFilter, ReasonCode, SubscribeOptions};
 use ring::{ShardId, ShardSet};
 use router::{SessionId, SubOptions, slot};
 use session::{Session, Subscription, Will};
 
 use crate::clients::Dispatch;
+use crate::command::{OUTSTANDING_MAX, Reply, Request};
 use crate::connection::pause;
 use crate::effect::ConnectionId;
 use crate::journal::carried;
@@ -24,6 +27,8 @@ use crate::storage::{
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
 const REPLIES_PER_TICK: usize = 16;
+/// Commands that wait for the end of the start; so that those which need not wait find room in the channel.
+const COMMANDS_MAX: usize = OUTSTANDING_MAX / 2;
 
 /// How far the start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,10 @@ pub(crate) struct Recovery {
     again: Vec<StoredDelayed>,
     /// Connections that wait for the end of the start.
     waiting: Vec<ConnectionId>,
+    /// Commands that do.
+    commands: Vec<(u64, Request)>,
+    /// What the broker says of itself, the last of each topic: answered already.
+    own: BTreeMap<String, Request>,
 }
 
 impl Recovery {
@@ -63,6 +72,8 @@ impl Recovery {
             ready: ShardSet::EMPTY,
             again: Vec::new(),
             waiting: Vec::new(),
+            commands: Vec::new(),
+            own: BTreeMap::new(),
         }
     }
 
@@ -72,7 +83,63 @@ impl Recovery {
     }
 }
 
+/// Whether a command depends on what the store has, or would be passed by it.
+fn needs_store(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Publish { .. }
+            | Request::SubscriptionAdd { .. }
+            | Request::SubscriptionDel { .. }
+            | Request::ClientKick { .. }
+            | Request::Delayed(_)
+            | Request::Retainer(_)
+    )
+}
+
 impl Shard {
+    /// Holds a command back until the start is over, if it is one that has to be: what it publishes would go past subscriptions
+    /// that are kept, take numbers that were given out before, and be replaced by what is older. `None`: it is held, or
+    /// answered.
+    pub(crate) fn hold_command(&mut self, token: u64, request: Request) -> Option<Request> {
+        if !self.recovery.holds() || !needs_store(&request) {
+            return Some(request);
+        }
+        match request {
+            Request::Publish { topic, payload, qos, retain, sys: true } => {
+                let name = topic.clone();
+                let held = Request::Publish { topic, payload, qos, retain, sys: true };
+                self.recovery.own.insert(name, held);
+                self.reply(token, Reply::Published { destinations: 0 });
+            }
+            _ if self.shutdown.is_some() => {
+                self.reply(token, Reply::Refused(ReasonCode::ServerShuttingDown));
+            }
+            request if self.recovery.commands.len() < COMMANDS_MAX => {
+                self.recovery.commands.push((token, request));
+            }
+            _ => self.reply(token, Reply::Refused(ReasonCode::ServerBusy)),
+        }
+        None
+    }
+
+    fn perform_held(&mut self) {
+        for request in std::mem::take(&mut self.recovery.own).into_values() {
+            if let Request::Publish { topic, payload, qos, retain, sys } = request {
+                self.publish_own(&topic, &payload, qos, retain, sys);
+            }
+        }
+        for (token, request) in std::mem::take(&mut self.recovery.commands) {
+            self.perform(token, request);
+        }
+    }
+
+    /// The shard ends before its start is over: who waits for an answer gets one.
+    pub(crate) fn refuse_held_commands(&mut self) {
+        for (token, _) in std::mem::take(&mut self.recovery.commands) {
+            self.reply(token, Reply::Refused(ReasonCode::ServerShuttingDown));
+        }
+    }
+
     /// Holds a connection back until the start is over.
     pub(crate) fn wait_for_recovery(&mut self, id: ConnectionId) {
         self.pause(id, pause::LOADING);
@@ -85,10 +152,11 @@ impl Shard {
             // Looked at in each tick: a copy of the receiver would be two atomic writes.
             let Some(Ok(reply)) = self.store_replies.as_ref().map(|replies| replies.try_recv())
             else {
-                return;
+                break;
             };
             self.store_replied(reply);
         }
+        self.run_disc_only();
     }
 
     /// Whether the store has answered.
@@ -102,6 +170,10 @@ impl Shard {
             StoreReply::Retained(found) => {
                 found.into_iter().for_each(|message| self.retain_found(message));
             }
+            StoreReply::RetainedRows(rows) => self.retained_rows_found(&rows),
+            StoreReply::RetainedFound => self.retained_rows_end(),
+            StoreReply::RetainedIs(row) => self.retained_decided(&row),
+            StoreReply::RetainedPage { id, page } => self.retained_read(id, page),
             StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
                 if let Some(journal) = &mut self.clients.journal {
@@ -223,6 +295,8 @@ impl Shard {
         if self.recovery.step == Step::Ready && self.recovery.ready.len() == others {
             self.recovery.step = Step::Serving;
             self.clients.is_recovering = false;
+            self.forget_ended_retained();
+            self.perform_held();
             for id in std::mem::take(&mut self.recovery.waiting) {
                 self.resume(id, pause::LOADING);
             }
@@ -240,6 +314,7 @@ impl Shard {
         let mut publication = one.message.publication();
         publication.origin = None;
         let mut dispatch = Dispatch::new(publication, Some(&one.message));
+        dispatch.is_again = true;
         match one.due_unix_ms {
             ON_ITS_WAY => {
                 self.route(&mut dispatch);

@@ -34,6 +34,7 @@ impl Running {
             folder: folder.to_owned(),
             sync: StoreSync::Always,
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
+            retained_reads: None,
             on_health: Box::new(move |health: StoreHealth, text: &str| {
                 told.lock().expect("no panic").push(format!("{health:?}: {text}"));
             }),

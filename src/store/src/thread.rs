@@ -5,6 +5,7 @@
 mod boot;
 mod outlet;
 mod reader;
+mod retained;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::storage::{RetainedRead, StoreHealth, StoreReply, StoreRequest};
 
 use crate::StoreError;
 use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
@@ -64,6 +65,8 @@ pub struct StoreSetup {
     pub sync: StoreSync,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
+    /// What shards ask about retained messages that stay on disk; `None` if they get them all at the start.
+    pub retained_reads: Option<Receiver<RetainedRead>>,
     /// Is called when the health changes, from a thread of the store.
     pub on_health: OnHealth,
 }

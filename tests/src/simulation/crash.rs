@@ -10,7 +10,7 @@ use shard::command::{Reply, Request};
 use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
 use store::engine::SimulatedEngine;
 
-use super::World;
+use super::{RetainedEnd, World};
 use super::client::Client;
 use super::network::Station;
 use super::store::Disk;
@@ -157,7 +157,7 @@ impl World {
         self.now_ms += 1 + self.random.number() % 2000;
         let shards = *self.random.pick(&SHARDS);
         let pace = *self.random.pick(&PACES);
-        self.disk = Some(Disk::open(engine, shards, mode, pace)?);
+        self.disk = Some(Disk::open(engine, shards, mode, self.is_disc_only(), pace)?);
         self.clients.iter_mut().for_each(Client::broker_ended);
         super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
         self.start(shards);
@@ -201,7 +201,11 @@ impl World {
         let persistent: Vec<&Client> = self.clients.iter().filter(|c| c.persistent).collect();
         let subscriptions = persistent.iter().map(|client| client.filters.len()).sum();
         let disk = self.disk.as_ref().expect("looked at above");
-        let retained = self.retained_since.len()..=self.retained.len();
-        disk.check_at_rest(persistent.len(), subscriptions, retained)
+        let surely = |end: &RetainedEnd| matches!(end, RetainedEnd::Is(_));
+        let perhaps = |end: &RetainedEnd| !matches!(end, RetainedEnd::None);
+        let ends: Vec<RetainedEnd> =
+            self.retained.iter().map(|(topic, name)| self.retained_end(topic, *name)).collect();
+        let count = |is: fn(&RetainedEnd) -> bool| ends.iter().filter(|end| is(end)).count();
+        disk.check_at_rest(persistent.len(), subscriptions, count(surely)..=count(perhaps))
     }
 }

@@ -27,6 +27,7 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
         folder: folder.to_owned(),
         sync,
         shards: outlets,
+        retained_reads: None,
         on_health: Box::new(|_: StoreHealth, _: &str| ()),
     };
     (setup, replies)

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use shard::storage::{StoreHealth, StoreReply, StoreRequest};
 
 use super::outlet::WriterOutlet;
 use super::reader::{self, Job};
+use super::retained::{self, Latest};
 use super::shared::Shared;
 use super::{Control, OnHealth, StoreSetup, StoreStage, StoreSync, boot};
 use crate::StoreError;
-use crate::core::{Boot, Core, Outcome};
+use crate::core::{Boot, Core, Outcome, RetainedBoot};
 use crate::engine::{Engine, EngineError, Keyspace};
 
 /// How long after an error it is tried again.
@@ -36,6 +37,8 @@ pub(super) struct Writer<E: Engine> {
     control: Receiver<Control>,
     outlets: Vec<WriterOutlet>,
     jobs: Sender<Job<E::Snapshot>>,
+    /// What retained messages are read from, and the end of the thread that does it; if shards do not hold them.
+    retained: Option<(Arc<Latest<E::Snapshot>>, Sender<()>)>,
     helpers: Vec<JoinHandle<()>>,
     on_health: OnHealth,
     /// Since when batches are gathered.
@@ -66,9 +69,10 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { sync, shards, on_health, .. } = setup;
+        let StoreSetup { sync, shards, retained_reads, on_health, .. } = setup;
         let core = Core::open(engine, shards.len())?;
-        let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
+        let boots = if retained_reads.is_some() { RetainedBoot::Rows } else { RetainedBoot::Messages };
+        let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from(), boots);
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
@@ -80,6 +84,16 @@ impl<E: Engine + 'static> Writer<E> {
         let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
         let reading =
             spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
+        let mut helpers = vec![booting, reading];
+        let mut retained = None;
+        if let Some(reads) = retained_reads {
+            let latest = Arc::new(Latest::new(core.snapshot()));
+            let (stop, stopped) = bounded(0);
+            let (outlets, shared, from) = (shards.clone(), Arc::clone(&shared), Arc::clone(&latest));
+            let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared);
+            helpers.push(spawn("store-retained", Box::new(run))?);
+            retained = Some((latest, stop));
+        }
         let mut writer = Self {
             has_ended: core.has_ended(),
             core,
@@ -89,7 +103,8 @@ impl<E: Engine + 'static> Writer<E> {
             control,
             outlets: shards.into_iter().map(WriterOutlet::new).collect(),
             jobs,
-            helpers: vec![booting, reading],
+            retained,
+            helpers,
             on_health,
             gathering_since: None,
             unsynced_since: None,
@@ -294,6 +309,8 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn done(&mut self, outcome: Outcome) {
+        // Before shards are told that it is committed: what they ask then has it.
+        self.publish_latest();
         for (shard, reply) in outcome.replies {
             self.outlets[shard.index()].push(reply);
         }
@@ -312,6 +329,12 @@ impl<E: Engine + 'static> Writer<E> {
         gauges.damage_written = self.core.damage();
     }
 
+    fn publish_latest(&self) {
+        if let Some((latest, _)) = &self.retained {
+            latest.set(Some(self.core.snapshot()));
+        }
+    }
+
     fn flush(&mut self) {
         self.has_unsent = false;
         for outlet in &mut self.outlets {
@@ -323,6 +346,10 @@ impl<E: Engine + 'static> Writer<E> {
         let is_new = self.retry_at.is_none();
         // Opening a long journal anew takes a while; it is not to be all this thread does.
         self.retry_at = Some(Instant::now() + RETRY.max(took * 2));
+        // The files are not opened anew while somebody has them open.
+        if let Some((latest, _)) = &self.retained {
+            latest.set(None);
+        }
         let why = error.to_string();
         self.shared.gauges().failed(&why);
         if is_new {
@@ -331,6 +358,7 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn recovered(&mut self) {
+        self.publish_latest();
         self.shared.gauges().recovered();
         self.tell(StoreHealth::Good, "");
     }
@@ -366,6 +394,7 @@ impl<E: Engine + 'static> Writer<E> {
         self.refresh_sizes();
         self.shared.close();
         drop(self.jobs);
+        drop(self.retained);
         for helper in self.helpers.into_iter().chain(self.compacting) {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
