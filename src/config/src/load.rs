@@ -694,9 +694,11 @@ impl Loader {
         }
         let key = "retainer.storage_type";
         let origin = self.settings.origins.get(key).cloned().unwrap_or_default();
-        let reason = "there is no store to read retained messages from: write ram, or set store.enable = on";
+        let reason =
+            "there is no store to read retained messages from: write ram, or set store.enable = on";
         let given = RetainedStorage::DiscOnly.word().to_owned();
-        self.errors.push(Refused { origin, key: key.to_owned(), given, reason: reason.into() }.into());
+        self.errors
+            .push(Refused { origin, key: key.to_owned(), given, reason: reason.into() }.into());
     }
 
     fn check_receive_maximum(&mut self) {

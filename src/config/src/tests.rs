@@ -317,9 +317,12 @@ fn layers_and_origins() {
 
 #[test]
 fn disc_only_needs_a_store() {
-    for (word, store, refused) in
-        [("ram", "off", false), ("disc", "off", false), ("disc_only", "on", false), ("disc_only", "off", true)]
-    {
+    for (word, store, refused) in [
+        ("ram", "off", false),
+        ("disc", "off", false),
+        ("disc_only", "on", false),
+        ("disc_only", "off", true),
+    ] {
         let set = pairs(&[("retainer.storage_type", word), ("store.enable", store)]);
         match Settings::load(&LoadRequest { set, ..LoadRequest::default() }) {
             Ok((settings, warnings)) => {

@@ -64,8 +64,7 @@ impl StoreStart {
         let (outlets, replies) = doorbells.iter().map(outlet).unzip();
         let (mode, sync) = policy(settings.store.sync);
         let is_disc_only = settings.retainer.storage == RetainedStorage::DiscOnly;
-        let (reads, retained_reads) =
-            is_disc_only.then(|| bounded(READS_MAX * shards)).unzip();
+        let (reads, retained_reads) = is_disc_only.then(|| bounded(READS_MAX * shards)).unzip();
         let store = Store::open(StoreSetup {
             folder: settings.node.data_dir.join(FOLDER),
             sync,

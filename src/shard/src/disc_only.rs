@@ -318,7 +318,11 @@ impl DiscOnly {
             self.expiries.set(fingerprint, &row.topic, due_unix_ms);
         }
         if let Some(removed) = &mut self.removed {
-            if row.is_gone { removed.insert(fingerprint) } else { removed.remove(&fingerprint) };
+            if row.is_gone {
+                removed.insert(fingerprint)
+            } else {
+                removed.remove(&fingerprint)
+            };
         }
         !row.is_gone
     }
@@ -358,11 +362,7 @@ impl DiscOnly {
     }
 
     /// The store has answered: who asked, and the page. `None` if it is too old to be made good, and is asked for again.
-    pub fn answered(
-        &mut self,
-        id: u64,
-        page: StoredRetainedPage,
-    ) -> Option<(Asker, Page)> {
+    pub fn answered(&mut self, id: u64, page: StoredRetainedPage) -> Option<(Asker, Page)> {
         let Asked { asker, query, committed } = self.asked.remove(&id)?;
         if committed < self.forgotten {
             self.waiting.push_front((asker, query));

@@ -635,4 +635,45 @@ mod tests {
         let ops = receiver.try_recv().unwrap().batch.ops;
         assert!(matches!(ops.last(), Some(StoreOp::RemoveSession { .. })), "{ops:?}");
     }
+
+    fn retained(id: u128, payload: &[u8]) -> Arc<Message> {
+        let before = entry(StoredState::Queued).message.expect("it has one");
+        let publication = Publication { payload, retain: true, ..before.publication() };
+        Message::new(MessageId(id), &publication)
+    }
+
+    /// An older message may be on its way from another shard, and comes again after a crash.
+    #[test]
+    fn the_end_of_a_retained_message_is_kept_for_a_while_where_there_are_others() {
+        for shards in [1, 2] {
+            let (requests, receiver) = bounded(8);
+            let mut journal = Journal::new(ShardId::new(0), shards, requests, StoreMode::Always);
+            let ops = |journal: &mut Journal, now_ms| {
+                journal.tick(now_ms, false);
+                let batches: Vec<_> = receiver.try_iter().map(|request| request.batch).collect();
+                if let Some(last) = batches.last() {
+                    journal.committed(last.sequence);
+                }
+                batches.into_iter().flat_map(|batch| batch.ops).collect::<Vec<_>>()
+            };
+            journal.bury_retained(&retained(2, b""), 0);
+            match (shards, &ops(&mut journal, 0)[..]) {
+                (1, [StoreOp::RemoveRetained { .. }]) => continue,
+                (2, [StoreOp::PutRetained { message }]) => assert!(message.payload().is_empty()),
+                (_, ops) => panic!("{ops:?}"),
+            }
+            assert_eq!(journal.deadline_ms(1), Some(LATE_MS));
+            // Removed again later: the second end stays as long.
+            journal.bury_retained(&retained(3, b""), 1000);
+            ops(&mut journal, 1000);
+            assert!(ops(&mut journal, LATE_MS).is_empty());
+            let late = ops(&mut journal, LATE_MS + 1000);
+            assert!(matches!(&late[..], [StoreOp::RemoveRetained { .. }]), "{late:?}");
+            // A topic that has a message again keeps it.
+            journal.bury_retained(&retained(4, b""), 10_000);
+            journal.put_retained(&retained(5, b"x"));
+            ops(&mut journal, 10_000);
+            assert!(ops(&mut journal, 90_000).is_empty());
+        }
+    }
 }

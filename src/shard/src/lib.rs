@@ -62,11 +62,11 @@ mod wheel;
 pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
 pub use delayed::DelayedPlaces;
+pub use disc_only::READS_MAX;
 pub use effect::{
     CloseMode, ConnectionId, Effect, Farewell, GENERATION_MASK, ListenerId, Now, Outgoing,
     ReceiveEnd,
 };
-pub use disc_only::READS_MAX;
 pub use journal::{BATCHES_MAX, StoreMode};
 pub use listeners::ListenerClients;
 pub use mesh::{ControlBatch, DataBatch, MeshEndpoint};

@@ -457,4 +457,94 @@ mod tests {
         // A ping depends on nothing.
         assert_eq!(all(desk.tick(1, Some((client, &[0xc0, 0])))), [0xd0, 0]);
     }
+
+    fn retained(id: u128, payload: &[u8]) -> std::sync::Arc<Message> {
+        let publication = Publication {
+            topic: "a",
+            payload,
+            forwarded: b"",
+            qos: QoS::AtMostOnce,
+            retain: true,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        Message::new(MessageId(id), &publication)
+    }
+
+    fn publish(payload: &'static [u8], sys: bool) -> Request {
+        let payload = bytes::Bytes::from_static(payload);
+        Request::Publish { topic: "a".into(), payload, qos: QoS::AtLeastOnce, retain: true, sys }
+    }
+
+    /// What a command publishes before the store is read would go past subscriptions that are kept, take numbers that were
+    /// given out before, and be replaced by what is older.
+    #[test]
+    fn commands_wait_until_the_store_is_read() {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        desk.shard.command(crate::Command { token: 1, request: publish(b"new", false) });
+        desk.tick(1, None);
+        assert!(requests.try_recv().is_err() && desk.shard.retained.is_empty());
+        answers.send(StoreReply::Sessions(vec![row(7, "c", false)])).unwrap();
+        answers.send(StoreReply::Retained(vec![retained(1, b"old")])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 900 }).unwrap();
+        desk.tick(1, None);
+        assert_eq!(desk.shard.retained.get("a").expect("kept").payload(), b"new");
+        desk.tick(100, None);
+        let batch = requests.try_recv().expect("it is time").batch;
+        let [StoreOp::PutEntry { place, .. }, StoreOp::PutRetained { message }] = &batch.ops[..]
+        else {
+            panic!("{:?}", batch.ops)
+        };
+        assert!(place.to_bits() > 900 && batch.numbers_below > 900, "{place:?}");
+        assert_eq!(message.payload(), b"new");
+    }
+
+    /// The last of each topic is published when the start is over; who says it does not wait, so that there is room for other
+    /// commands however long it takes.
+    #[test]
+    fn what_the_broker_says_of_itself_waits_without_anybody() {
+        let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        for number in 0..500 {
+            let payload: &[u8] = if number == 499 { b"last" } else { b"x" };
+            desk.shard.command(crate::Command { token: number, request: publish(payload, true) });
+            let replied = desk.replies.try_recv().expect("at once");
+            assert_eq!(replied, (number, Reply::Published { destinations: 0 }));
+        }
+        for number in 0..COMMANDS_MAX as u64 {
+            desk.shard.command(crate::Command { token: number, request: publish(b"y", false) });
+        }
+        assert!(desk.replies.is_empty());
+        desk.shard.command(crate::Command { token: 99, request: publish(b"y", false) });
+        let refused = desk.replies.try_recv().expect("at once");
+        assert_eq!(refused, (99, Reply::Refused(ReasonCode::ServerBusy)));
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        assert_eq!(desk.replies.len(), COMMANDS_MAX, "the others have their answers too");
+        assert_eq!(desk.shard.retained.get("a").expect("kept").payload(), b"y");
+    }
+
+    /// A message that was on its way when the broker ended is not retained behind its own end, nor behind a newer one.
+    #[test]
+    fn what_was_removed_does_not_come_back_with_what_was_on_its_way() {
+        let id = |ms: u128| (ms * 1000) << 64;
+        let cases: [(&[u8], u128, Option<&[u8]>); 4] = [
+            (b"", 5, None),
+            (b"", 3, Some(b"again")),
+            (b"newer", 5, Some(b"newer")),
+            (b"older", 3, Some(b"again")),
+        ];
+        for (stored, ms, left) in cases {
+            let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::Always);
+            answers.send(StoreReply::Retained(vec![retained(id(ms), stored)])).unwrap();
+            let message = retained(id(4), b"again");
+            let due_unix_ms = ON_ITS_WAY;
+            let one = StoredDelayed { slot: 1, number: 1, due_unix_ms, message };
+            answers.send(StoreReply::Delayed(vec![one])).unwrap();
+            answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+            desk.tick(1, None);
+            let found = desk.shard.retained.get("a").map(|message| message.payload());
+            assert_eq!(found, left, "{stored:?}");
+        }
+    }
 }

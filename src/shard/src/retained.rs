@@ -654,6 +654,7 @@ impl Shard {
 
 /// When a retained message is to be removed: its own expiry, or the setting's age (0: none).
 fn due(published_unix_ms: u64, expires_unix_ms: Option<u64>, age_max_s: u32) -> Option<u64> {
-    let old = (age_max_s > 0).then(|| published_unix_ms.saturating_add(u64::from(age_max_s) * 1000));
+    let old =
+        (age_max_s > 0).then(|| published_unix_ms.saturating_add(u64::from(age_max_s) * 1000));
     [expires_unix_ms, old].into_iter().flatten().min()
 }

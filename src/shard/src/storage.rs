@@ -242,11 +242,7 @@ pub struct StoreRequest {
 /// maker tell it exactly, those of two by the clock of their shards.
 #[must_use]
 pub fn is_as_new(known: MessageId, again: MessageId) -> bool {
-    if known.maker() == again.maker() {
-        known >= again
-    } else {
-        known.unix_ms() >= again.unix_ms()
-    }
+    if known.maker() == again.maker() { known >= again } else { known.unix_ms() >= again.unix_ms() }
 }
 
 /// Bytes of the longest topic that is retained on disk only: such topics are keys of the store.

@@ -176,8 +176,11 @@ impl Shard {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        let retained = (wanted && !is_shared(parsed))
-            .then(|| WantsRetained { filter, text: parsed.filter.into(), began: self.replays.begins() });
+        let retained = (wanted && !is_shared(parsed)).then(|| WantsRetained {
+            filter,
+            text: parsed.filter.into(),
+            began: self.replays.begins(),
+        });
         Subscribed { granted: options.qos, retained }
     }
 

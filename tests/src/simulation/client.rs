@@ -134,6 +134,12 @@ impl Client {
         self.connected && self.outgoing.is_empty() && self.acks.is_empty()
     }
 
+    /// What it has sent and has no answer to.
+    pub fn unanswered(&self) -> impl Iterator<Item = MessageName> {
+        let open = self.outgoing.values().filter(|(_, outgoing)| !outgoing.released);
+        open.map(|(_, outgoing)| outgoing.name)
+    }
+
     /// Gives up its session and everything that was under way in it.
     pub fn start_afresh(&mut self) {
         self.wants_fresh = true;

@@ -10,10 +10,10 @@ use shard::command::{Reply, Request};
 use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
 use store::engine::SimulatedEngine;
 
-use super::{RetainedEnd, World};
 use super::client::Client;
 use super::network::Station;
 use super::store::Disk;
+use super::{RetainedEnd, World};
 
 /// Shards of a start.
 const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];
@@ -143,6 +143,9 @@ impl World {
 
     fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {
         self.stations.clear();
+        if self.has_refused {
+            self.late.extend(self.clients.iter().flat_map(Client::unanswered));
+        }
         let mode = self.mode.expect("only a broker with a store starts again");
         for pipe in &mut self.pipes {
             let left = match mode {

@@ -18,7 +18,8 @@
 //!   comes;
 //! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
 //!   lost or come again. After an orderly stop all of it holds;
-//! - while the store cannot write a client before MQTT 5 gets no answer, and its messages may come in another order;
+//! - while the store cannot write a client before MQTT 5 gets no answer, and its messages may come in another order; so may
+//!   those of MQTT 5 whose refusal was lost with the broker;
 //! - sessions that do not last end with the broker;
 //! - the retained message that a new session gets is not older than the last that was acknowledged when it connected;
 //! - at rest nothing but sessions, subscriptions and retained messages is on disk.
@@ -29,7 +30,7 @@ mod network;
 pub mod random;
 mod store;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use client::{Client, Event, MessageName};
@@ -83,6 +84,8 @@ struct World {
     stall_steps: usize,
     /// The store has failed: clients before MQTT 5 may have had no answer.
     has_refused: bool,
+    /// Messages whose refusal may have been lost with the broker: they come again behind what was sent after them.
+    late: BTreeSet<MessageName>,
     /// Steps until the next crash, if it is due.
     crash_in: Option<u32>,
     may_crash: bool,
@@ -236,6 +239,7 @@ impl World {
             slow: None,
             stall_steps: 0,
             has_refused: false,
+            late: BTreeSet::new(),
             crash_in: None,
             may_crash,
             crashes_permille,
@@ -526,7 +530,7 @@ impl World {
             self.check_floor(index, name, &topic)?;
             let newer = self.live.get(&index).and_then(|live| live.get(&topic));
             return match newer {
-                Some(newer) if *newer > name.1 => Err(format!(
+                Some(newer) if *newer > name.1 && !self.may_be_late(name) => Err(format!(
                     "client-{index} got {name:?} as the retained message of {topic} behind number {newer}"
                 )),
                 _ => Ok(()),
@@ -553,8 +557,7 @@ impl World {
         // So may what was sent before this client had its SUBACK.
         let sure = published.expected.iter().any(|&(client, _)| client == index);
         let ordered = sure && (qos > 0 || published.qos != 1);
-        // What is refused without an answer comes again after what was sent behind it.
-        let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
+        let unanswered = self.may_be_late(name);
         if first && ordered && (knows_all || !crashed) && !unanswered {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
@@ -576,7 +579,7 @@ impl World {
     /// A new session gets no retained message that is older than what was acknowledged before.
     fn check_floor(&self, index: usize, name: MessageName, topic: &str) -> Result<(), String> {
         let floor = self.floors.get(&index).and_then(|floors| floors.get(topic));
-        match floor.filter(|_| self.knows_all()) {
+        match floor.filter(|_| self.knows_all() && !self.late.contains(&name)) {
             Some(floor) if name.1 < *floor => Err(format!(
                 "client-{index} got {name:?} as the retained message of {topic}, number {floor} was acknowledged"
             )),
@@ -753,8 +756,7 @@ impl World {
 
     /// What a topic retains, of which this is the last one.
     fn retained_end(&self, topic: &str, name: MessageName) -> RetainedEnd {
-        // What is refused without an answer comes again after what was sent behind it, and is the last then.
-        let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
+        let unanswered = self.may_end_late(name);
         let published = &self.published[&name];
         debug_assert_eq!(published.topic, topic);
         match published.acknowledged_ms {
@@ -765,9 +767,26 @@ impl World {
         }
     }
 
+    /// Whether a message may have been refused without its publisher knowing: it comes again after what was sent behind it.
+    fn may_be_late(&self, name: MessageName) -> bool {
+        let has_no_answer = self.has_refused && self.clients[name.0].version != Version::V5;
+        has_no_answer || self.late.contains(&name)
+    }
+
+    /// Whether the last message of a topic may be one that was published before this.
+    fn may_end_late(&self, name: MessageName) -> bool {
+        let topic = self.published[&name].topic;
+        let mut before = self.late.range((name.0, 0)..=name);
+        let is_one = |late: &MessageName| {
+            let published = &self.published[late];
+            published.retain && published.topic == topic
+        };
+        self.may_be_late(name) || before.any(is_one)
+    }
+
     /// Whether a topic may retain this, if its last message was not acknowledged: nothing older than the last that was.
     fn may_be_last(&self, topic: &str, name: MessageName, last: Option<&MessageName>) -> bool {
-        if self.has_refused && self.clients[name.0].version != Version::V5 {
+        if self.may_end_late(name) {
             return true;
         }
         let known = self.retained_since.get(topic).and_then(|versions| versions.last());

@@ -165,6 +165,7 @@ impl Disk {
             while random.chance(70)
                 && let Ok(request) = self.requests.try_recv()
             {
+                super::trace(|| format!("half way: {request:?}"));
                 self.core.take(request);
             }
             let half_way = |_: &mut SimulatedEngine| Err(EngineError::Stopped);
@@ -172,7 +173,8 @@ impl Disk {
             let _ = self.core.commit(half_way);
         }
         let mut engine = self.core.into_engine();
-        engine.crash(random.number());
+        let loss = engine.crash(random.number());
+        super::trace(|| format!("{loss:?}"));
         engine
     }
 
@@ -286,7 +288,9 @@ impl Disk {
     }
 
     fn read_retained(&mut self) -> Result<(), String> {
-        let (Some(reads), Some(latest)) = (&self.retained_reads, &self.latest) else { return Ok(()) };
+        let (Some(reads), Some(latest)) = (&self.retained_reads, &self.latest) else {
+            return Ok(());
+        };
         let Ok(RetainedRead { shard, id, query }) = reads.try_recv() else { return Ok(()) };
         let mut damage = Damage::default();
         let of = RetainedOf { shard, shards: self.outlets.len() };

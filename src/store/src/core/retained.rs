@@ -139,7 +139,8 @@ fn read_page(
                 return ControlFlow::Continue(());
             }
             passed = 0;
-            let step = filter.map_or(ScanStep::Match, |filter| scan_step(filter, topic, &mut search));
+            let step =
+                filter.map_or(ScanStep::Match, |filter| scan_step(filter, topic, &mut search));
             match step {
                 ScanStep::Match if of.has(topic) => {
                     bytes += take(key, value, &mut page.messages, damage);

@@ -154,11 +154,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
     }
 
     /// Retains a message that was on its way when the broker ended, unless what its topic has is as new.
-    fn retain_again(
-        &mut self,
-        shard: ShardId,
-        message: &Arc<Message>,
-    ) -> Result<(), EngineError> {
+    fn retain_again(&mut self, shard: ShardId, message: &Arc<Message>) -> Result<(), EngineError> {
         let key = keys::retained(message.topic());
         let known = self.value(Keyspace::Retained, &key)?;
         let outline = known.as_deref().map(|known| values::read_retained_outline(&key, known));

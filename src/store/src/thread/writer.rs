@@ -71,7 +71,8 @@ impl<E: Engine + 'static> Writer<E> {
     ) -> Result<Self, StoreError> {
         let StoreSetup { sync, shards, retained_reads, on_health, .. } = setup;
         let core = Core::open(engine, shards.len())?;
-        let boots = if retained_reads.is_some() { RetainedBoot::Rows } else { RetainedBoot::Messages };
+        let boots =
+            if retained_reads.is_some() { RetainedBoot::Rows } else { RetainedBoot::Messages };
         let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from(), boots);
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -89,7 +90,8 @@ impl<E: Engine + 'static> Writer<E> {
         if let Some(reads) = retained_reads {
             let latest = Arc::new(Latest::new(core.snapshot()));
             let (stop, stopped) = bounded(0);
-            let (outlets, shared, from) = (shards.clone(), Arc::clone(&shared), Arc::clone(&latest));
+            let (outlets, shared, from) =
+                (shards.clone(), Arc::clone(&shared), Arc::clone(&latest));
             let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared);
             helpers.push(spawn("store-retained", Box::new(run))?);
             retained = Some((latest, stop));

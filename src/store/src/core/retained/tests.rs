@@ -129,7 +129,8 @@ fn a_page_is_bounded_in_bytes() {
     let query = RetainedQuery::Matching { filter: "#".into(), from: None };
     let page = read_retained(&core.snapshot(), ONE, &query, &mut Damage::default()).expect("reads");
     assert_eq!(page.messages.len(), 5);
-    let (found, _) = read_all(&core, ONE, |from| RetainedQuery::Matching { filter: "#".into(), from });
+    let (found, _) =
+        read_all(&core, ONE, |from| RetainedQuery::Matching { filter: "#".into(), from });
     assert_eq!(found.len(), 20);
 }
 
