@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Sender, TrySendError};
 use hashbrown::{HashMap, HashSet};
+use mqtt::topic::has_wildcard;
 use ring::ShardId;
 use router::{RetainedIndex, ScanBudget};
 use session::Message;
@@ -77,13 +78,13 @@ pub(crate) struct Page {
     pub next: Option<Box<str>>,
 }
 
-/// What is known of a topic without reading.
+/// What a filter matches.
 #[derive(Debug)]
-pub(crate) enum Known {
-    /// It has this message, or none.
-    Here(Option<Arc<Message>>),
-    /// It has one on disk; or may have, while that is not known yet.
-    OnDisc,
+pub(crate) enum Look {
+    /// These, known without reading.
+    Here(Vec<Arc<Message>>),
+    /// That has to be read.
+    Read(RetainedQuery),
 }
 
 /// The fingerprints of topics.
@@ -196,18 +197,22 @@ impl DiscOnly {
         self.fingerprints.contains(self.fingerprint(topic))
     }
 
-    /// What is known of a topic without reading.
-    pub fn known(&self, topic: &str) -> Known {
-        match self.recent.get(topic) {
-            Some(recent) => Known::Here(recent.message.clone()),
-            None if self.removed.is_some() || self.has(topic) => Known::OnDisc,
-            None => Known::Here(None),
+    /// Looks for what a filter (without prefix) matches, from a topic on.
+    pub fn look(&self, filter: &str, from: Option<&str>) -> Look {
+        if has_wildcard(filter) {
+            return match self.removed.is_none() && self.len() == 0 {
+                true => Look::Here(Vec::new()),
+                false => {
+                    let from = from.map(Box::from);
+                    Look::Read(RetainedQuery::Matching { filter: filter.into(), from })
+                }
+            };
         }
-    }
-
-    /// Whether no topic has a message.
-    pub fn is_empty(&self) -> bool {
-        self.removed.is_none() && self.len() == 0
+        match self.recent.get(filter) {
+            Some(recent) => Look::Here(recent.message.iter().cloned().collect()),
+            None if self.may_have(filter) => Look::Read(RetainedQuery::Topic(filter.into())),
+            None => Look::Here(Vec::new()),
+        }
     }
 
     /// A topic has a message. `batch`: the one it goes to the store with.
@@ -223,8 +228,8 @@ impl DiscOnly {
     }
 
     /// A topic has a message of the broker itself, which stays in memory.
-    pub fn put_own(&mut self, message: Arc<Message>) {
-        let recent = Recent { message: Some(message.clone()), batch: NEVER };
+    pub fn put_own(&mut self, message: &Arc<Message>) {
+        let recent = Recent { message: Some(Arc::clone(message)), batch: NEVER };
         let before = self.recent.insert(message.topic(), recent);
         self.own += usize::from(before.is_none_or(|before| before.batch != NEVER));
     }
@@ -334,9 +339,9 @@ impl DiscOnly {
 
     /// Topics whose message has expired, so many at most.
     pub fn expired(&self, unix_ms: u64, at_most: usize) -> Vec<Box<str>> {
-        let due = self.expiries.due.iter();
-        let is_due = |(key, _): &(&(u32, u64), &Box<str>)| u64::from(key.0) * 1000 <= unix_ms;
-        due.take_while(is_due).take(at_most).map(|(_, topic)| topic.clone()).collect()
+        let now_s = u32::try_from(unix_ms / 1000).unwrap_or(u32::MAX);
+        let due = self.expiries.due.range(..=(now_s, u64::MAX));
+        due.take(at_most).map(|(_, topic)| topic.clone()).collect()
     }
 
     /// Asks for a page, when it is its turn.

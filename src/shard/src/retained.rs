@@ -18,17 +18,17 @@ use session::{Message, MessageId, Publication};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clients::Dispatch;
-use crate::disc_only::{self, Asker, DiscOnly, Known};
+use crate::disc_only::{self, Asker, DiscOnly, Look};
 use crate::journal::Journal;
 use crate::mesh::{ControlMessage, RetainedPage, RetainedRequest};
 use crate::shard::Shard;
-use crate::storage::{
-    RETAINED_TOPIC_LEN_MAX, RetainedQuery, StoredRetainedPage, StoredRetainedRow, is_as_new,
-};
+use crate::storage::{RETAINED_TOPIC_LEN_MAX, StoredRetainedPage, StoredRetainedRow, is_as_new};
 use crate::subscribe::WantsRetained;
 
 /// Messages of a page.
 const PAGE: usize = 64;
+/// Pages that the replays of a shard ask for at a time.
+const ASKED_MAX: usize = 256;
 /// A replay whose session has no room looks again after this time.
 const RETRY_MS: u64 = 50;
 /// Publications that may pass a message which is on its way from its keeper: what is known of more is forgotten.
@@ -97,6 +97,10 @@ pub(crate) struct Replays {
     by_subscription: BTreeMap<(u32, usize), u32>,
     /// Those whose next page is to be read from this shard's own index.
     ready: VecDeque<u32>,
+    /// Pages that are asked for and have not come, also of replays that have ended.
+    asked: usize,
+    /// Those that are to ask when another page has come; some may have ended.
+    queued: VecDeque<u32>,
     /// Those whose session has no room, and when to look again.
     stalled: Vec<u32>,
     retry_ms: Option<u64>,
@@ -144,6 +148,19 @@ impl Replays {
     /// What is published from now on passes the retained messages of a subscription that is made now.
     pub fn begins(&self) -> u64 {
         self.overtakes.seen
+    }
+
+    /// Whether another page may be asked for now; if not the replay waits for its turn. However often clients subscribe, so many
+    /// questions are on their way and so many replays wait.
+    fn may_ask(&mut self, id: u32) -> bool {
+        if self.asked < ASKED_MAX {
+            return true;
+        }
+        if self.queued.len() > 2 * self.running.len() + ASKED_MAX {
+            self.queued.retain(|id| self.running.contains_key(id));
+        }
+        self.queued.push_back(id);
+        false
     }
 
     /// Ends the replays of a session.
@@ -207,7 +224,7 @@ impl Shard {
             batch = journal.next_sequence();
         }
         match &mut self.disc_only {
-            Some(disc_only) if message.sys => disc_only.put_own(message),
+            Some(disc_only) if message.sys => disc_only.put_own(&message),
             Some(disc_only) => disc_only.put(message, batch, due_unix_ms),
             None => {
                 self.replays.may_expire |= due_unix_ms.is_some();
@@ -378,6 +395,7 @@ impl Shard {
             Asker::Replay(replay) => {
                 let (messages, next) = self.alive(page);
                 self.take_page(replay, messages, next);
+                self.page_came();
             }
             Asker::Peer { shard, replay } => {
                 let (messages, next) = self.alive(page);
@@ -394,30 +412,6 @@ impl Shard {
         let disc_only::Page { mut messages, next } = page;
         messages.retain(|message| self.is_retained_alive(message));
         (messages, next)
-    }
-
-    /// Looks for what a filter matches among messages that are on disk: what is known of a topic is there at once, the rest when it
-    /// is read.
-    fn look_on_disc(
-        &mut self,
-        asker: Asker,
-        filter: &str,
-        from: Option<Box<str>>,
-    ) -> Option<Vec<Arc<Message>>> {
-        let disc_only = self.disc_only.as_mut()?;
-        let query = if has_wildcard(filter) {
-            if disc_only.is_empty() {
-                return Some(Vec::new());
-            }
-            RetainedQuery::Matching { filter: filter.into(), from }
-        } else {
-            match disc_only.known(filter) {
-                Known::Here(message) => return Some(message.into_iter().collect()),
-                Known::OnDisc => RetainedQuery::Topic(filter.into()),
-            }
-        };
-        disc_only.ask(asker, query);
-        None
     }
 
     /// This shard's share of the node's limit; topics are spread evenly by their slots.
@@ -475,23 +469,48 @@ impl Shard {
             let cursor = replay.cursor.clone();
             self.stall_replay(id, cursor);
         } else if source == self.id && self.disc_only.is_some() {
-            let (text, cursor) = (replay.text.clone(), replay.cursor.clone());
-            if let Some(messages) = self.look_on_disc(Asker::Replay(id), &text, cursor) {
-                let (messages, next) = self.alive(disc_only::Page { messages, next: None });
-                self.take_page(id, messages, next);
-            }
+            self.continue_on_disc(id);
         } else if source == self.id && has_wildcard(&replay.text) && !self.retained.is_empty() {
             self.replays.ready.push_back(id);
         } else if source == self.id {
             let (messages, next) = self.scan_retained(&replay.text, replay.cursor.as_deref());
             self.take_page(id, messages, next);
-        } else {
+        } else if self.replays.may_ask(id) {
+            self.replays.asked += 1;
+            let replay = &self.replays.running[&id];
             let request = RetainedRequest {
                 replay: id,
                 filter: replay.text.clone(),
                 cursor: replay.cursor.clone(),
             };
             self.mesh.send_control(source, ControlMessage::RetainedRequest(request));
+        }
+    }
+
+    fn continue_on_disc(&mut self, id: u32) {
+        let Some(disc_only) = &mut self.disc_only else { return };
+        let replay = &self.replays.running[&id];
+        match disc_only.look(&replay.text, replay.cursor.as_deref()) {
+            Look::Here(messages) => {
+                let (messages, next) = self.alive(disc_only::Page { messages, next: None });
+                self.take_page(id, messages, next);
+            }
+            Look::Read(query) => {
+                if self.replays.may_ask(id) {
+                    self.replays.asked += 1;
+                    disc_only.ask(Asker::Replay(id), query);
+                }
+            }
+        }
+    }
+
+    /// A page has come: another one may be asked for.
+    fn page_came(&mut self) {
+        self.replays.asked -= 1;
+        while self.replays.asked < ASKED_MAX
+            && let Some(id) = self.replays.queued.pop_front()
+        {
+            self.continue_replay(id);
         }
     }
 
@@ -535,12 +554,14 @@ impl Shard {
     /// Another shard asks for retained messages kept here.
     pub(crate) fn retained_requested(&mut self, from: ShardId, request: RetainedRequest) {
         let RetainedRequest { replay, filter, cursor } = request;
-        let (messages, next) = if self.disc_only.is_some() {
-            let asker = Asker::Peer { shard: from, replay };
-            let Some(messages) = self.look_on_disc(asker, &filter, cursor) else { return };
-            self.alive(disc_only::Page { messages, next: None })
-        } else {
-            self.scan_retained(&filter, cursor.as_deref())
+        let (messages, next) = match &mut self.disc_only {
+            None => self.scan_retained(&filter, cursor.as_deref()),
+            Some(disc_only) => match disc_only.look(&filter, cursor.as_deref()) {
+                Look::Here(messages) => self.alive(disc_only::Page { messages, next: None }),
+                Look::Read(query) => {
+                    return disc_only.ask(Asker::Peer { shard: from, replay }, query);
+                }
+            },
         };
         let page = RetainedPage { replay, messages, next };
         self.mesh.send_control(from, ControlMessage::RetainedPage(page));
@@ -549,6 +570,7 @@ impl Shard {
     /// Another shard has answered.
     pub(crate) fn retained_received(&mut self, page: RetainedPage) {
         self.take_page(page.replay, page.messages, page.next);
+        self.page_came();
     }
 
     /// Delivers a page, as far as the session has room; the rest is asked for again.

@@ -37,8 +37,10 @@ pub(super) struct Writer<E: Engine> {
     control: Receiver<Control>,
     outlets: Vec<WriterOutlet>,
     jobs: Sender<Job<E::Snapshot>>,
-    /// What retained messages are read from, and the end of the thread that does it; if shards do not hold them.
-    retained: Option<(Arc<Latest<E::Snapshot>>, Sender<()>)>,
+    /// What retained messages are read from, if shards do not hold them.
+    latest: Option<Arc<Latest<E::Snapshot>>>,
+    /// Dropped, it ends the thread that reads them.
+    stop_reading: Option<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
     on_health: OnHealth,
     /// Since when batches are gathered.
@@ -86,15 +88,15 @@ impl<E: Engine + 'static> Writer<E> {
         let reading =
             spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
         let mut helpers = vec![booting, reading];
-        let mut retained = None;
+        let (mut latest, mut stop_reading) = (None, None);
         if let Some(reads) = retained_reads {
-            let latest = Arc::new(Latest::new(core.snapshot()));
+            let from = Arc::new(Latest::new(core.snapshot()));
+            latest = Some(Arc::clone(&from));
             let (stop, stopped) = bounded(0);
-            let (outlets, shared, from) =
-                (shards.clone(), Arc::clone(&shared), Arc::clone(&latest));
+            stop_reading = Some(stop);
+            let (outlets, shared) = (shards.clone(), Arc::clone(&shared));
             let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared);
             helpers.push(spawn("store-retained", Box::new(run))?);
-            retained = Some((latest, stop));
         }
         let mut writer = Self {
             has_ended: core.has_ended(),
@@ -105,7 +107,8 @@ impl<E: Engine + 'static> Writer<E> {
             control,
             outlets: shards.into_iter().map(WriterOutlet::new).collect(),
             jobs,
-            retained,
+            latest,
+            stop_reading,
             helpers,
             on_health,
             gathering_since: None,
@@ -332,7 +335,7 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn publish_latest(&self) {
-        if let Some((latest, _)) = &self.retained {
+        if let Some(latest) = &self.latest {
             latest.set(Some(self.core.snapshot()));
         }
     }
@@ -349,7 +352,7 @@ impl<E: Engine + 'static> Writer<E> {
         // Opening a long journal anew takes a while; it is not to be all this thread does.
         self.retry_at = Some(Instant::now() + RETRY.max(took * 2));
         // The files are not opened anew while somebody has them open.
-        if let Some((latest, _)) = &self.retained {
+        if let Some(latest) = &self.latest {
             latest.set(None);
         }
         let why = error.to_string();
@@ -396,7 +399,7 @@ impl<E: Engine + 'static> Writer<E> {
         self.refresh_sizes();
         self.shared.close();
         drop(self.jobs);
-        drop(self.retained);
+        drop(self.stop_reading);
         for helper in self.helpers.into_iter().chain(self.compacting) {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
