@@ -528,9 +528,9 @@ mod tests {
     #[test]
     fn what_was_removed_does_not_come_back_with_what_was_on_its_way() {
         let id = |ms: u128| (ms * 1000) << 64;
-        let cases: [(&[u8], u128, Option<&[u8]>); 4] = [
-            (b"", 5, None),
-            (b"", 3, Some(b"again")),
+        let cases = [
+            (&b""[..], 5, None),
+            (b"", 3, Some(&b"again"[..])),
             (b"newer", 5, Some(b"newer")),
             (b"older", 3, Some(b"again")),
         ];
