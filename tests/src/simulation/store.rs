@@ -279,6 +279,7 @@ impl Disk {
         if damage != Damage::default() {
             return Err(format!("damage while {what:?} was read: {damage:?}"));
         }
+        super::trace(|| format!("shard {shard} reads {what:?}"));
         self.say(Voice::Reader, shard, reply);
         Ok(())
     }
