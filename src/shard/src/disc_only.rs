@@ -308,11 +308,10 @@ impl DiscOnly {
         self.removed = None;
     }
 
-    /// The store has decided about a message that was retained again. False: it only says that the topic has none.
+    /// The store has decided about a message that was retained again. False: something came later, and it does not matter.
     pub fn decided(&mut self, row: &StoredRetainedRow, due_unix_ms: Option<u64>) -> bool {
         if self.recent.get(&row.topic).is_some() {
-            // Something came later.
-            return true;
+            return false;
         }
         let fingerprint = self.fingerprint(&row.topic);
         if row.is_gone {
