@@ -328,7 +328,7 @@ impl DiscOnly {
                 removed.remove(&fingerprint)
             };
         }
-        !row.is_gone
+        true
     }
 
     /// Whether messages may expire.

@@ -338,6 +338,11 @@ impl Journal {
         self.late_retained.push_back((due_ms, topic.into()));
     }
 
+    /// The store has a message with payload again.
+    pub fn unbury(&mut self, topic: &str) {
+        self.buried.remove(&xxh3_128(topic.as_bytes()));
+    }
+
     fn run_late(&mut self, now_ms: u64, now: bool) {
         while let Some(&(due_ms, stored, place)) = self.late.front()
             && (due_ms <= now_ms || now)

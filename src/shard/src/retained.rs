@@ -368,10 +368,15 @@ impl Shard {
         let age_max_s = self.settings.retainer.expiry_interval_s;
         let Some(disc_only) = &mut self.disc_only else { return };
         let due_unix_ms = due(row.published_unix_ms, row.expires_unix_ms, age_max_s);
-        if !disc_only.decided(row, due_unix_ms)
+        if disc_only.decided(row, due_unix_ms)
             && let Some(journal) = &mut self.clients.journal
         {
-            journal.forget_buried(&row.topic, now_ms);
+            // Of one topic several may come again, the end of one and the next.
+            if row.is_gone {
+                journal.forget_buried(&row.topic, now_ms);
+            } else {
+                journal.unbury(&row.topic);
+            }
         }
         self.gauge_retained();
     }
