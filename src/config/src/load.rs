@@ -688,10 +688,17 @@ impl Loader {
     }
 
     fn check_retained_storage(&mut self) {
-        if self.settings.retainer.storage == RetainedStorage::DiscOnly {
-            let text = "disc_only is taken as disc for now: retained messages are held in memory too; write disc";
-            self.warn_of("retainer.storage_type".to_owned(), text);
+        let is_disc_only = self.settings.retainer.storage == RetainedStorage::DiscOnly;
+        if !is_disc_only || self.settings.store.enable {
+            return;
         }
+        let key = "retainer.storage_type";
+        let origin = self.settings.origins.get(key).cloned().unwrap_or_default();
+        let reason =
+            "there is no store to read retained messages from: write ram, or set store.enable = on";
+        let given = RetainedStorage::DiscOnly.word().to_owned();
+        self.errors
+            .push(Refused { origin, key: key.to_owned(), given, reason: reason.into() }.into());
     }
 
     fn check_receive_maximum(&mut self) {

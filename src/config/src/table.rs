@@ -363,7 +363,7 @@ section! {
     RetainerSettings, RETAINER: Settings, retainer;
 
     /// Where retained messages are kept: ram, in memory only, and a restart loses them; disc, in memory and, unless store.enable
-    /// is off, on disk. disc_only is taken as disc for now: messages are held in memory too.
+    /// is off, on disk; disc_only, on disk, and in memory a few bytes of each: they are read when somebody subscribes.
     "retainer.storage_type" was ["module.retainer.storage_type"]
         => storage: RetainedStorage, Kind::Enum(RetainedStorage::WORDS), "disc";
 

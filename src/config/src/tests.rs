@@ -316,14 +316,26 @@ fn layers_and_origins() {
 }
 
 #[test]
-fn disc_only_is_taken_as_disc_and_said_so() {
-    for (word, told) in [("ram", ""), ("disc", ""), ("disc_only", "held in memory too")] {
-        let set = pairs(&[("retainer.storage_type", word)]);
-        let (settings, warnings) =
-            Settings::load(&LoadRequest { set, ..LoadRequest::default() }).expect("settings");
-        assert_eq!(settings.retainer.storage.word(), word);
-        assert_eq!(warnings.is_empty(), told.is_empty());
-        assert!(texts(&warnings).contains(told), "{}", texts(&warnings));
+fn disc_only_needs_a_store() {
+    for (word, store, refused) in [
+        ("ram", "off", false),
+        ("disc", "off", false),
+        ("disc_only", "on", false),
+        ("disc_only", "off", true),
+    ] {
+        let set = pairs(&[("retainer.storage_type", word), ("store.enable", store)]);
+        match Settings::load(&LoadRequest { set, ..LoadRequest::default() }) {
+            Ok((settings, warnings)) => {
+                assert!(!refused && warnings.is_empty(), "{word} {store}: {}", texts(&warnings));
+                assert_eq!(settings.retainer.storage.word(), word);
+            }
+            Err(error) => {
+                assert!(refused, "{word} {store}: {error}");
+                let text = error.to_string();
+                let wanted = "retainer.storage_type";
+                assert!(text.contains(wanted) && text.contains("write ram"), "{text}");
+            }
+        }
     }
 }
 

@@ -77,7 +77,7 @@ words! {
         Ram = "ram",
         /// In memory, and on disk if there is a store.
         Disc = "disc",
-        /// As `disc`, until messages can be read from the disk alone.
+        /// On disk: in memory are a few bytes of each, and what was changed last.
         DiscOnly = "disc_only",
     }
 }

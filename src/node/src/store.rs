@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use config::{Settings, StoreSync as SyncSetting};
+use config::{RetainedStorage, Settings, StoreSync as SyncSetting};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use reactor::WakeHandle;
-use shard::storage::{StoreOp, StoreReply, StoreRequest};
-use shard::{StoreLink, StoreMode};
+use shard::storage::{RetainedRead, StoreOp, StoreReply, StoreRequest};
+use shard::{READS_MAX, StoreLink, StoreMode};
 use store::{
     BackupInfo, OnEvent, ShardOutlet, Store, StoreError, StoreEvent, StoreInfo, StoreSetup,
     StoreStage, StoreSync,
@@ -42,6 +42,7 @@ pub(crate) struct StoreStart {
     store: Store,
     requests: Sender<StoreRequest>,
     replies: Vec<Receiver<StoreReply>>,
+    reads: Option<Sender<RetainedRead>>,
     doorbells: Vec<Arc<OnceLock<WakeHandle>>>,
     mode: StoreMode,
 }
@@ -68,15 +69,18 @@ impl StoreStart {
             (0..shards).map(|_| Arc::default()).collect();
         let (outlets, replies) = doorbells.iter().map(outlet).unzip();
         let (mode, sync) = policy(settings.store.sync);
+        let is_disc_only = settings.retainer.storage == RetainedStorage::DiscOnly;
+        let (reads, retained_reads) = is_disc_only.then(|| bounded(READS_MAX * shards)).unzip();
         let store = Store::open(StoreSetup {
             folder: settings.node.data_dir.join(FOLDER),
             sync,
             bans: banned.hand_over(),
             shards: outlets,
+            retained_reads,
             on_event: tell(Arc::clone(alarms), settings.store.sync),
         })?;
         store.wait_for(StoreStage::Loading, OPENING)?;
-        Ok(Some(Self { requests: store.requests(), store, replies, doorbells, mode }))
+        Ok(Some(Self { requests: store.requests(), store, replies, reads, doorbells, mode }))
     }
 
     /// The way of one shard.
@@ -84,6 +88,7 @@ impl StoreStart {
         StoreLink {
             requests: self.requests.clone(),
             replies: self.replies[shard].clone(),
+            reads: self.reads.clone(),
             mode: self.mode,
         }
     }

@@ -37,7 +37,7 @@ pub use filters::FilterId;
 pub use fingerprint::Fingerprint;
 pub use listing::{Footprint, Route, RouteCursor, RoutePage};
 pub use options::SubOptions;
-pub use retained::{RetainedIndex, ScanBudget, ScanPage};
+pub use retained::{RetainedIndex, ScanBudget, ScanPage, ScanStep, scan_start, scan_step};
 pub use router::{GroupMatch, Matches, Router};
 pub use shared::{Destination, GroupId, GroupMembers, PickInput, SharedStrategy};
 pub use slot::{SLOTS, home, slot};

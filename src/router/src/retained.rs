@@ -52,6 +52,33 @@ impl<T> Default for RetainedIndex<T> {
 
 type Entry<'a, T> = (&'a Box<str>, &'a T);
 
+/// What a search in topics that are in the order of their bytes, wherever they are, does at one of them.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum ScanStep {
+    /// It matches.
+    Match,
+    /// It does not; the target was written: nothing before it can match.
+    Seek,
+    /// It does not, and nothing behind it can.
+    End,
+}
+
+/// Where a search for what a filter with wildcards (and without prefix) matches begins.
+pub fn scan_start(filter: &str) -> &str {
+    literal_prefix(filter)
+}
+
+/// What a search does at `topic`. `target` is written with [`ScanStep::Seek`].
+pub fn scan_step(filter: &str, topic: &str, target: &mut String) -> ScanStep {
+    if topic::matches(filter, topic) {
+        return ScanStep::Match;
+    }
+    match skip(filter, topic, target) {
+        Skip::Seek => ScanStep::Seek,
+        Skip::End => ScanStep::End,
+    }
+}
+
 /// What a scan does after a topic that does not match.
 #[derive(Debug, Eq, PartialEq)]
 enum Skip {
@@ -103,6 +130,13 @@ impl<T> RetainedIndex<T> {
     /// Topics after `cursor` (all without one), in order, `$` topics too.
     pub fn iter_after(&self, cursor: Option<&str>) -> impl Iterator<Item = (&str, &T)> {
         let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let topics = self.topics.range::<str, _>((start, Bound::Unbounded));
+        topics.map(|(topic, value)| (&**topic, value))
+    }
+
+    /// Topics from `first` on (all without one), in order, `$` topics too.
+    pub fn iter_from(&self, first: Option<&str>) -> impl Iterator<Item = (&str, &T)> {
+        let start = first.map_or(Bound::Unbounded, Bound::Included);
         let topics = self.topics.range::<str, _>((start, Bound::Unbounded));
         topics.map(|(topic, value)| (&**topic, value))
     }

@@ -125,7 +125,7 @@ impl Barrier {
 
     /// Whether a publication is one that its receiver has to say it keeps.
     pub fn counts(&self, target: Target<'_>, qos: QoS) -> bool {
-        matches!(target, Target::Retained | Target::Delayed { .. })
+        matches!(target, Target::Retained { .. } | Target::Delayed { .. })
             || (self.counts_all && qos != QoS::AtMostOnce)
     }
 
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn only_retained_and_delayed_messages_count_without_always() {
         let barrier = Barrier::new(2, false);
-        assert!(barrier.counts(Target::Retained, QoS::AtMostOnce));
+        assert!(barrier.counts(Target::Retained { is_again: false }, QoS::AtMostOnce));
         assert!(barrier.counts(Target::Delayed { due_unix_ms: 7 }, QoS::AtMostOnce));
         assert!(!barrier.counts(Target::Subscribers, QoS::ExactlyOnce));
         assert!(Barrier::new(2, true).counts(Target::Subscribers, QoS::AtLeastOnce));

@@ -84,6 +84,8 @@ pub(crate) struct Dispatch<'a> {
     pub remote: ShardSet,
     /// Where it is to go, if it may not go to other shards yet.
     pub held: Option<Vec<HeldSend>>,
+    /// It was on its way when the broker ended.
+    pub is_again: bool,
 }
 
 impl<'a> Dispatch<'a> {
@@ -97,6 +99,7 @@ impl<'a> Dispatch<'a> {
             shared: None,
             remote: ShardSet::EMPTY,
             held: None,
+            is_again: false,
         }
     }
 

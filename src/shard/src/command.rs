@@ -190,7 +190,7 @@ pub enum DelayedRequest {
 pub enum RetainerRequest {
     /// Topics with a retained message, in order. Reply: [`Reply::Retained`].
     Page {
-        /// The last one of the page before.
+        /// Where the page before ended.
         cursor: Option<String>,
         /// Most rows to give, at most [`PAGE_ROWS_MAX`].
         limit: u32,

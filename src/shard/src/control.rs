@@ -42,6 +42,7 @@ pub(crate) fn count(n: usize) -> u32 {
 
 impl Shard {
     pub(crate) fn perform(&mut self, token: u64, request: Request) {
+        let Some(request) = self.hold_command(token, request) else { return };
         let reply = match request {
             Request::ClientsPage { cursor, limit } => {
                 Reply::Clients(self.clients_page(cursor, limit))
@@ -82,7 +83,9 @@ impl Shard {
             }
             Request::Retainer(request) => {
                 let changes = matches!(request, RetainerRequest::Clean { .. });
-                let reply = self.perform_retainer(request);
+                let Some(reply) = self.perform_retainer(token, request) else {
+                    return; // answered when it is read
+                };
                 if changes && matches!(reply, Reply::RetainedPart(_)) {
                     return self.reply_when_kept(token, reply);
                 }
@@ -306,7 +309,7 @@ impl Shard {
         Reply::Done
     }
 
-    fn publish_own(
+    pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         payload: &[u8],

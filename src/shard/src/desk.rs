@@ -12,8 +12,8 @@ use session::acl::{Acl, AclDecision};
 use crate::listeners::ListenerClients;
 use crate::storage::{StoreOp, StoreReply, StoreRequest};
 use crate::{
-    ConnectionId, Effect, ListenerId, Now, Outgoing, OverloadBoard, Shard, ShardSetup, StoreLink,
-    StoreMode,
+    ConnectionId, Effect, ListenerId, Now, Outgoing, OverloadBoard, Reply, Shard, ShardSetup,
+    StoreLink, StoreMode,
 };
 
 /// One shard, a clock, and what came out of it.
@@ -22,6 +22,8 @@ pub(crate) struct Desk {
     pub now: Now,
     pub effects: Vec<Effect>,
     pub board: Arc<OverloadBoard>,
+    /// Answers to commands.
+    pub replies: Receiver<(u64, Reply)>,
     next: u32,
 }
 
@@ -38,7 +40,7 @@ impl Desk {
     ) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
         let (requests, requested) = bounded(8);
         let (answers, replies) = bounded(8);
-        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, mode }));
+        let desk = Desk::with_store(set, Some(StoreLink { requests, replies, reads: None, mode }));
         (desk, requested, answers)
     }
 
@@ -53,6 +55,7 @@ impl Desk {
         let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
         let mesh = Mesh::build(1, 4, 4).pop().expect("one");
         let board = Arc::new(OverloadBoard::new(1));
+        let (replies, replied) = bounded(64);
         let shard = Shard::new(ShardSetup {
             id: ShardId::new(0),
             settings,
@@ -64,11 +67,11 @@ impl Desk {
             overload: Arc::clone(&board),
             delayed: places,
             store,
-            replies: bounded(64).0,
+            replies,
             seed: 7,
             now,
         });
-        Desk { shard, now, effects: Vec::new(), board, next: 0 }
+        Desk { shard, now, effects: Vec::new(), board, replies: replied, next: 0 }
     }
 
     /// Accepts a connection.
@@ -151,7 +154,7 @@ pub(crate) fn publish(topic: &str, payload: &str) -> Vec<u8> {
 pub(crate) fn stored(set: &[(&str, &str)]) -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>) {
     let (requests, batches) = bounded(64);
     let (replies, answers) = bounded(64);
-    let link = StoreLink { requests, replies: answers, mode: StoreMode::Always };
+    let link = StoreLink { requests, replies: answers, reads: None, mode: StoreMode::Always };
     (Desk::with_store(set, Some(link)), batches, replies)
 }
 

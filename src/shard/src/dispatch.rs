@@ -71,6 +71,7 @@ impl Shard {
             routed.mesh_full |= self.dispatch_to_group(group.group, dispatch) == Room::Full;
         }
         if publication.retain {
+            self.replays.overtake(publication.topic, self.subacks.is_waiting());
             routed.mesh_full |= self.route_retained(dispatch) == Room::Full;
         }
         routed.remote = dispatch.remote;
@@ -97,6 +98,9 @@ impl Shard {
         let mut matches = std::mem::take(&mut self.scratch.matches);
         self.router.match_local(dispatch.publication.topic, &mut matches);
         self.deliver_to_filters(&matches.filters, dispatch);
+        if dispatch.publication.retain {
+            self.replays.overtake(dispatch.publication.topic, self.subacks.is_waiting());
+        }
         self.scratch.matches = matches;
     }
 
@@ -285,7 +289,8 @@ impl Shard {
             self.store_retained(dispatch);
             return Room::Free;
         }
-        send_message(&mut self.clients, &mut self.mesh, keeper, Target::Retained, dispatch)
+        let target = Target::Retained { is_again: dispatch.is_again };
+        send_message(&mut self.clients, &mut self.mesh, keeper, target, dispatch)
     }
 }
 

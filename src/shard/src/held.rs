@@ -34,7 +34,7 @@ impl HeldSend {
         let target = match target {
             Target::Subscribers => HeldTarget::Subscribers,
             Target::Delayed { due_unix_ms } => HeldTarget::Delayed { due_unix_ms },
-            Target::Retained => return None,
+            Target::Retained { .. } => return None,
             Target::Group { group, filter, hops } => {
                 HeldTarget::Group { group: group.into(), filter: filter.into(), hops }
             }

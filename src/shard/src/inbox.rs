@@ -62,7 +62,10 @@ impl Shard {
                 Target::Group { group, filter, hops } => {
                     self.deliver_to_group(group, filter, hops, &mut dispatch);
                 }
-                Target::Retained => self.store_retained(&mut dispatch),
+                Target::Retained { is_again } => {
+                    dispatch.is_again = is_again;
+                    self.store_retained(&mut dispatch);
+                }
                 Target::Delayed { due_unix_ms } => self.keep_delayed(due_unix_ms, &mut dispatch),
             }
             if !dispatch.remote.is_empty() {

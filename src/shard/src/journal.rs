@@ -5,11 +5,13 @@
 //! store. At most [`BATCHES_MAX`] batches are on their way; what comes meanwhile waits here, and if it becomes too much those
 //! who publish wait too.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Sender, TrySendError};
 use hashbrown::HashMap;
 use mqtt::PacketId;
 use ring::ShardId;
-use session::{Settled, StoredPlace};
+use session::{Message, Settled, StoredPlace};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::storage::{
@@ -97,6 +99,9 @@ pub(crate) struct Journal {
     has_late: bool,
     /// Somebody waits for what is here: it is handed over before its time.
     is_urgent: bool,
+    /// Topics whose retained message was removed, and when that may be forgotten.
+    buried: HashMap<u128, u64>,
+    late_retained: std::collections::VecDeque<(u64, Box<str>)>,
     next_number: u64,
     handed_over: u64,
     committed: u64,
@@ -124,6 +129,8 @@ impl Journal {
             late: std::collections::VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
             is_urgent: false,
+            buried: HashMap::new(),
+            late_retained: std::collections::VecDeque::new(),
             next_number: 1,
             handed_over: 0,
             committed: 0,
@@ -293,15 +300,68 @@ impl Journal {
         self.push(Some(key), StoreOp::RemoveReceived { session, packet_id }, OP_BYTES);
     }
 
-    pub fn put_retained(&mut self, message: &std::sync::Arc<session::Message>) {
-        let key = Key::Retained(xxh3_128(message.topic().as_bytes()));
+    pub fn put_retained(&mut self, message: &Arc<Message>) {
+        let topic = xxh3_128(message.topic().as_bytes());
+        self.buried.remove(&topic);
+        self.push_retained(topic, message);
+    }
+
+    fn push_retained(&mut self, topic: u128, message: &Arc<Message>) {
         let weight = OP_BYTES + message.len();
-        self.push(Some(key), StoreOp::PutRetained { message: message.clone() }, weight);
+        let op = StoreOp::PutRetained { message: message.clone() };
+        self.push(Some(Key::Retained(topic)), op, weight);
+    }
+
+    /// A message that was on its way when the broker ended is its topic's, unless the store has one as new.
+    pub fn retain_again(&mut self, message: &Arc<Message>) {
+        let weight = OP_BYTES + message.len();
+        // Behind what came before, and before what comes behind: the store takes them in this order.
+        self.push(None, StoreOp::RetainAgain { message: message.clone() }, weight);
     }
 
     pub fn remove_retained(&mut self, topic: &str) {
         let key = Key::Retained(xxh3_128(topic.as_bytes()));
         self.push(Some(key), StoreOp::RemoveRetained { topic: topic.into() }, OP_BYTES);
+    }
+
+    /// A message without payload has removed its topic's. Where that may have an older one on its way from another shard, which
+    /// is published again after a crash, it stays in the store for a while to say so.
+    pub fn bury_retained(&mut self, end: &Arc<Message>, now_ms: u64) {
+        if !self.has_late {
+            return self.remove_retained(end.topic());
+        }
+        self.push_retained(xxh3_128(end.topic().as_bytes()), end);
+        self.forget_buried(end.topic(), now_ms);
+    }
+
+    /// The store has a message without payload for this topic: it goes when nothing older can come any more.
+    pub fn forget_buried(&mut self, topic: &str, now_ms: u64) {
+        let due_ms = now_ms + LATE_MS;
+        self.buried.insert(xxh3_128(topic.as_bytes()), due_ms);
+        self.late_retained.push_back((due_ms, topic.into()));
+    }
+
+    /// The store has a message with payload again.
+    pub fn unbury(&mut self, topic: &str) {
+        self.buried.remove(&xxh3_128(topic.as_bytes()));
+    }
+
+    fn run_late(&mut self, now_ms: u64, now: bool) {
+        while let Some(&(due_ms, stored, place)) = self.late.front()
+            && (due_ms <= now_ms || now)
+        {
+            self.late.pop_front();
+            self.settle(stored, Settled { place, message: None });
+        }
+        while self.late_retained.front().is_some_and(|&(due_ms, _)| due_ms <= now_ms || now) {
+            let Some((due_ms, topic)) = self.late_retained.pop_front() else { return };
+            let name = xxh3_128(topic.as_bytes());
+            // Not if the topic has a message again, or lost that one later.
+            if self.buried.get(&name) == Some(&due_ms) {
+                self.buried.remove(&name);
+                self.remove_retained(&topic);
+            }
+        }
     }
 
     pub fn put_delayed(&mut self, delayed: StoredDelayed) {
@@ -336,12 +396,7 @@ impl Journal {
 
     /// Notes the time of what has come in this tick, and hands it over if it is time or `now` is asked for.
     pub fn tick(&mut self, now_ms: u64, now: bool) {
-        while let Some(&(due_ms, stored, place)) = self.late.front()
-            && (due_ms <= now_ms || now)
-        {
-            self.late.pop_front();
-            self.settle(stored, Settled { place, message: None });
-        }
+        self.run_late(now_ms, now);
         if !self.has_waiting() {
             return;
         }
@@ -410,6 +465,11 @@ impl Journal {
         self.needed()
     }
 
+    /// The batch that has what is noted now.
+    pub fn next_sequence(&self) -> u64 {
+        self.handed_over + 1
+    }
+
     /// The last batch that was handed over.
     pub fn handed_over(&self) -> u64 {
         self.handed_over
@@ -428,11 +488,12 @@ impl Journal {
     /// When it wants to be looked at again.
     pub fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let late = self.late.front().map(|&(due_ms, ..)| due_ms);
+        let late_retained = self.late_retained.front().map(|&(due_ms, _)| due_ms);
         let waiting = (self.has_waiting() && self.may_hand_over()).then(|| match self.mode {
             StoreMode::Always => now_ms,
             StoreMode::EveryMs(interval_ms) => self.since_ms.map_or(now_ms, |at| at + interval_ms),
         });
-        [late, waiting].into_iter().flatten().min()
+        [late, late_retained, waiting].into_iter().flatten().min()
     }
 }
 
@@ -589,5 +650,46 @@ mod tests {
         journal.tick(0, false);
         let ops = receiver.try_recv().unwrap().batch.ops;
         assert!(matches!(ops.last(), Some(StoreOp::RemoveSession { .. })), "{ops:?}");
+    }
+
+    fn retained(id: u128, payload: &[u8]) -> Arc<Message> {
+        let before = entry(StoredState::Queued).message.expect("it has one");
+        let publication = Publication { payload, retain: true, ..before.publication() };
+        Message::new(MessageId(id), &publication)
+    }
+
+    /// An older message may be on its way from another shard, and comes again after a crash.
+    #[test]
+    fn the_end_of_a_retained_message_is_kept_for_a_while_where_there_are_others() {
+        for shards in [1, 2] {
+            let (requests, receiver) = bounded(8);
+            let mut journal = Journal::new(ShardId::new(0), shards, requests, StoreMode::Always);
+            let ops = |journal: &mut Journal, now_ms| {
+                journal.tick(now_ms, false);
+                let batches: Vec<_> = receiver.try_iter().map(|request| request.batch).collect();
+                if let Some(last) = batches.last() {
+                    journal.committed(last.sequence);
+                }
+                batches.into_iter().flat_map(|batch| batch.ops).collect::<Vec<_>>()
+            };
+            journal.bury_retained(&retained(2, b""), 0);
+            match (shards, &ops(&mut journal, 0)[..]) {
+                (1, [StoreOp::RemoveRetained { .. }]) => continue,
+                (2, [StoreOp::PutRetained { message }]) => assert!(message.payload().is_empty()),
+                (_, ops) => panic!("{ops:?}"),
+            }
+            assert_eq!(journal.deadline_ms(1), Some(LATE_MS));
+            // Removed again later: the second end stays as long.
+            journal.bury_retained(&retained(3, b""), 1000);
+            ops(&mut journal, 1000);
+            assert!(ops(&mut journal, LATE_MS).is_empty());
+            let late = ops(&mut journal, LATE_MS + 1000);
+            assert!(matches!(&late[..], [StoreOp::RemoveRetained { .. }]), "{late:?}");
+            // A topic that has a message again keeps it.
+            journal.bury_retained(&retained(4, b""), 10_000);
+            journal.put_retained(&retained(5, b"x"));
+            ops(&mut journal, 10_000);
+            assert!(ops(&mut journal, 90_000).is_empty());
+        }
     }
 }

@@ -23,6 +23,7 @@ mod control;
 mod delayed;
 #[cfg(test)]
 mod desk;
+mod disc_only;
 mod dispatch;
 mod durable;
 mod effect;
@@ -61,6 +62,7 @@ mod wheel;
 pub use banned::{Ban, BannedList, BannedWho};
 pub use command::{Command, Reply, Request};
 pub use delayed::DelayedPlaces;
+pub use disc_only::READS_MAX;
 pub use effect::{
     CloseMode, ConnectionId, Effect, Farewell, GENERATION_MASK, ListenerId, Now, Outgoing,
     ReceiveEnd,

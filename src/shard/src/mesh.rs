@@ -51,8 +51,8 @@ pub(crate) enum Target<'a> {
         /// To how many more shards it may move in search of a connected member.
         hops: u16,
     },
-    /// The retained index: the message becomes its topic's retained message.
-    Retained,
+    /// The retained index: the message becomes its topic's retained message. `is_again`: it was on its way when the broker ended.
+    Retained { is_again: bool },
     /// Those that wait for their time, in milliseconds since the Unix epoch.
     Delayed { due_unix_ms: u64 },
 }
@@ -67,7 +67,9 @@ enum ItemTarget {
         filter_len: u16,
         hops: u16,
     },
-    Retained,
+    Retained {
+        is_again: bool,
+    },
     Delayed {
         due_unix_ms: u64,
     },
@@ -98,7 +100,7 @@ impl DataBatch {
     fn push(&mut self, target: Target<'_>, body: Body) {
         let target = match target {
             Target::Subscribers => ItemTarget::Subscribers,
-            Target::Retained => ItemTarget::Retained,
+            Target::Retained { is_again } => ItemTarget::Retained { is_again },
             Target::Delayed { due_unix_ms } => ItemTarget::Delayed { due_unix_ms },
             Target::Group { group, filter, hops } => {
                 let start = self.position();
@@ -156,7 +158,7 @@ impl DataBatch {
         self.items.iter().map(|item| {
             let target = match item.target {
                 ItemTarget::Subscribers => Target::Subscribers,
-                ItemTarget::Retained => Target::Retained,
+                ItemTarget::Retained { is_again } => Target::Retained { is_again },
                 ItemTarget::Delayed { due_unix_ms } => Target::Delayed { due_unix_ms },
                 ItemTarget::Group { start, group_len, filter_len, hops } => {
                     let (group, rest) = self.text(start).split_at(usize::from(group_len));

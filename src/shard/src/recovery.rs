@@ -6,12 +6,15 @@
 //!
 //! Three steps, which all shards take together: read what the store has and announce the routes; publish again; serve.
 
-use mqtt::{ParsedFilter, SubscribeOptions};
+use std::collections::BTreeMap;
+
+use mqtt::{ParsedFilter, ReasonCode, SubscribeOptions};
 use ring::{ShardId, ShardSet};
 use router::{SessionId, SubOptions, slot};
 use session::{Session, Subscription, Will};
 
 use crate::clients::Dispatch;
+use crate::command::{OUTSTANDING_MAX, Reply, Request};
 use crate::connection::pause;
 use crate::effect::ConnectionId;
 use crate::journal::carried;
@@ -24,6 +27,8 @@ use crate::storage::{
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
 const REPLIES_PER_TICK: usize = 16;
+/// Commands that wait for the end of the start; so that those which need not wait find room in the channel.
+const COMMANDS_MAX: usize = OUTSTANDING_MAX / 2;
 
 /// How far the start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,10 @@ pub(crate) struct Recovery {
     again: Vec<StoredDelayed>,
     /// Connections that wait for the end of the start.
     waiting: Vec<ConnectionId>,
+    /// Commands that do.
+    commands: Vec<(u64, Request)>,
+    /// What the broker says of itself, the last of each topic: answered already.
+    own: BTreeMap<String, Request>,
 }
 
 impl Recovery {
@@ -63,6 +72,8 @@ impl Recovery {
             ready: ShardSet::EMPTY,
             again: Vec::new(),
             waiting: Vec::new(),
+            commands: Vec::new(),
+            own: BTreeMap::new(),
         }
     }
 
@@ -72,7 +83,63 @@ impl Recovery {
     }
 }
 
+/// Whether a command depends on what the store has, or would be passed by it.
+fn needs_store(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Publish { .. }
+            | Request::SubscriptionAdd { .. }
+            | Request::SubscriptionDel { .. }
+            | Request::ClientKick { .. }
+            | Request::Delayed(_)
+            | Request::Retainer(_)
+    )
+}
+
 impl Shard {
+    /// Holds a command back until the start is over, if it is one that has to be: what it publishes would go past subscriptions
+    /// that are kept, take numbers that were given out before, and be replaced by what is older. `None`: it is held, or
+    /// answered.
+    pub(crate) fn hold_command(&mut self, token: u64, request: Request) -> Option<Request> {
+        if !self.recovery.holds() || !needs_store(&request) {
+            return Some(request);
+        }
+        match request {
+            Request::Publish { topic, payload, qos, retain, sys: true } => {
+                let name = topic.clone();
+                let held = Request::Publish { topic, payload, qos, retain, sys: true };
+                self.recovery.own.insert(name, held);
+                self.reply(token, Reply::Published { destinations: 0 });
+            }
+            _ if self.shutdown.is_some() => {
+                self.reply(token, Reply::Refused(ReasonCode::ServerShuttingDown));
+            }
+            request if self.recovery.commands.len() < COMMANDS_MAX => {
+                self.recovery.commands.push((token, request));
+            }
+            _ => self.reply(token, Reply::Refused(ReasonCode::ServerBusy)),
+        }
+        None
+    }
+
+    fn perform_held(&mut self) {
+        for request in std::mem::take(&mut self.recovery.own).into_values() {
+            if let Request::Publish { topic, payload, qos, retain, sys } = request {
+                self.publish_own(&topic, &payload, qos, retain, sys);
+            }
+        }
+        for (token, request) in std::mem::take(&mut self.recovery.commands) {
+            self.perform(token, request);
+        }
+    }
+
+    /// The shard ends before its start is over: who waits for an answer gets one.
+    pub(crate) fn refuse_held_commands(&mut self) {
+        for (token, _) in std::mem::take(&mut self.recovery.commands) {
+            self.reply(token, Reply::Refused(ReasonCode::ServerShuttingDown));
+        }
+    }
+
     /// Holds a connection back until the start is over.
     pub(crate) fn wait_for_recovery(&mut self, id: ConnectionId) {
         self.pause(id, pause::LOADING);
@@ -85,10 +152,11 @@ impl Shard {
             // Looked at in each tick: a copy of the receiver would be two atomic writes.
             let Some(Ok(reply)) = self.store_replies.as_ref().map(|replies| replies.try_recv())
             else {
-                return;
+                break;
             };
             self.store_replied(reply);
         }
+        self.run_disc_only();
     }
 
     /// Whether the store has answered.
@@ -103,6 +171,10 @@ impl Shard {
             StoreReply::Retained(found) => {
                 found.into_iter().for_each(|message| self.retain_found(message));
             }
+            StoreReply::RetainedRows(rows) => self.retained_rows_found(&rows),
+            StoreReply::RetainedFound => self.retained_rows_end(),
+            StoreReply::RetainedIs(row) => self.retained_decided(&row),
+            StoreReply::RetainedPage { id, page } => self.retained_read(id, page),
             StoreReply::Delayed(found) => self.restore_all_delayed(found),
             StoreReply::Found { numbers_from } => {
                 if let Some(journal) = &mut self.clients.journal {
@@ -231,6 +303,8 @@ impl Shard {
         if self.recovery.step == Step::Ready && self.recovery.ready.len() == others {
             self.recovery.step = Step::Serving;
             self.clients.is_recovering = false;
+            self.forget_ended_retained();
+            self.perform_held();
             for id in std::mem::take(&mut self.recovery.waiting) {
                 self.resume(id, pause::LOADING);
             }
@@ -248,6 +322,7 @@ impl Shard {
         let mut publication = one.message.publication();
         publication.origin = None;
         let mut dispatch = Dispatch::new(publication, Some(&one.message));
+        dispatch.is_again = true;
         match one.due_unix_ms {
             ON_ITS_WAY => {
                 self.route(&mut dispatch);
@@ -420,5 +495,95 @@ mod tests {
         assert_eq!(got.len(), 4 + 7, "{got:x?}");
         // A ping depends on nothing.
         assert_eq!(all(desk.tick(1, Some((client, &[0xc0, 0])))), [0xd0, 0]);
+    }
+
+    fn retained(id: u128, payload: &[u8]) -> std::sync::Arc<Message> {
+        let publication = Publication {
+            topic: "a",
+            payload,
+            forwarded: b"",
+            qos: QoS::AtMostOnce,
+            retain: true,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        Message::new(MessageId(id), &publication)
+    }
+
+    fn publish(payload: &'static [u8], sys: bool) -> Request {
+        let payload = bytes::Bytes::from_static(payload);
+        Request::Publish { topic: "a".into(), payload, qos: QoS::AtLeastOnce, retain: true, sys }
+    }
+
+    /// What a command publishes before the store is read would go past subscriptions that are kept, take numbers that were
+    /// given out before, and be replaced by what is older.
+    #[test]
+    fn commands_wait_until_the_store_is_read() {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        desk.shard.command(crate::Command { token: 1, request: publish(b"new", false) });
+        desk.tick(1, None);
+        assert!(requests.try_recv().is_err() && desk.shard.retained.is_empty());
+        answers.send(StoreReply::Sessions(vec![row(7, "c", false)])).unwrap();
+        answers.send(StoreReply::Retained(vec![retained(1, b"old")])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 900 }).unwrap();
+        desk.tick(1, None);
+        assert_eq!(desk.shard.retained.get("a").expect("kept").payload(), b"new");
+        desk.tick(100, None);
+        let batch = requests.try_recv().expect("it is time").batch;
+        let [StoreOp::PutEntry { place, .. }, StoreOp::PutRetained { message }] = &batch.ops[..]
+        else {
+            panic!("{:?}", batch.ops)
+        };
+        assert!(place.to_bits() > 900 && batch.numbers_below > 900, "{place:?}");
+        assert_eq!(message.payload(), b"new");
+    }
+
+    /// The last of each topic is published when the start is over; who says it does not wait, so that there is room for other
+    /// commands however long it takes.
+    #[test]
+    fn what_the_broker_says_of_itself_waits_without_anybody() {
+        let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        for number in 0..500 {
+            let payload: &[u8] = if number == 499 { b"last" } else { b"x" };
+            desk.shard.command(crate::Command { token: number, request: publish(payload, true) });
+            let replied = desk.replies.try_recv().expect("at once");
+            assert_eq!(replied, (number, Reply::Published { destinations: 0 }));
+        }
+        for number in 0..COMMANDS_MAX as u64 {
+            desk.shard.command(crate::Command { token: number, request: publish(b"y", false) });
+        }
+        assert!(desk.replies.is_empty());
+        desk.shard.command(crate::Command { token: 99, request: publish(b"y", false) });
+        let refused = desk.replies.try_recv().expect("at once");
+        assert_eq!(refused, (99, Reply::Refused(ReasonCode::ServerBusy)));
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        assert_eq!(desk.replies.len(), COMMANDS_MAX, "the others have their answers too");
+        assert_eq!(desk.shard.retained.get("a").expect("kept").payload(), b"y");
+    }
+
+    /// A message that was on its way when the broker ended is not retained behind its own end, nor behind a newer one.
+    #[test]
+    fn what_was_removed_does_not_come_back_with_what_was_on_its_way() {
+        let id = |ms: u128| (ms * 1000) << 64;
+        let cases = [
+            (&b""[..], 5, None),
+            (b"", 3, Some(&b"again"[..])),
+            (b"newer", 5, Some(b"newer")),
+            (b"older", 3, Some(b"again")),
+        ];
+        for (stored, ms, left) in cases {
+            let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::Always);
+            answers.send(StoreReply::Retained(vec![retained(id(ms), stored)])).unwrap();
+            let message = retained(id(4), b"again");
+            let due_unix_ms = ON_ITS_WAY;
+            let one = StoredDelayed { slot: 1, number: 1, due_unix_ms, message };
+            answers.send(StoreReply::Delayed(vec![one])).unwrap();
+            answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+            desk.tick(1, None);
+            let found = desk.shard.retained.get("a").map(|message| message.payload());
+            assert_eq!(found, left, "{stored:?}");
+        }
     }
 }

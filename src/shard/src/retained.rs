@@ -10,21 +10,29 @@ use std::sync::Arc;
 
 use config::RetainedStorage;
 use metrics::{Counter, DropKind, DropReason, Gauge};
+use mqtt::QoS;
 use mqtt::topic::has_wildcard;
 use ring::ShardId;
 use router::{FilterId, ScanBudget, SessionId, SubOptions, home, slot};
-use session::Message;
+use session::{Message, MessageId, Publication};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clients::Dispatch;
+use crate::disc_only::{self, Asker, DiscOnly, Look};
 use crate::journal::Journal;
 use crate::mesh::{ControlMessage, RetainedPage, RetainedRequest};
 use crate::shard::Shard;
+use crate::storage::{RETAINED_TOPIC_LEN_MAX, StoredRetainedPage, StoredRetainedRow, is_as_new};
 use crate::subscribe::WantsRetained;
 
 /// Messages of a page.
 const PAGE: usize = 64;
+/// Pages that the replays of a shard ask for at a time.
+const ASKED_MAX: usize = 256;
 /// A replay whose session has no room looks again after this time.
 const RETRY_MS: u64 = 50;
+/// Publications that may pass a message which is on its way from its keeper: what is known of more is forgotten.
+const OVERTAKES_MAX: usize = 65_536;
 /// Messages of the index that one look for expired ones visits.
 const SWEEP_VISITS: usize = 5000;
 
@@ -39,6 +47,45 @@ struct Replay {
     sources: VecDeque<ShardId>,
     /// Where the shard that is being asked goes on.
     cursor: Option<Box<str>>,
+    /// What was published before was not delivered to it.
+    began: u64,
+}
+
+/// Publications that replace or remove a retained message while replays run. Who subscribed gets them as they are published; an
+/// older message of the topic that is on its way from its keeper is not to come behind.
+#[derive(Debug, Default)]
+pub(crate) struct Overtakes {
+    seen: u64,
+    /// By the hash of the topic.
+    last: HashMap<u64, u64>,
+    in_order: VecDeque<(u64, u64)>,
+}
+
+impl Overtakes {
+    fn note(&mut self, topic: &str) {
+        if self.in_order.len() == OVERTAKES_MAX
+            && let Some((name, seen)) = self.in_order.pop_front()
+            && self.last.get(&name) == Some(&seen)
+        {
+            self.last.remove(&name);
+        }
+        self.seen += 1;
+        let name = xxh3_64(topic.as_bytes());
+        self.last.insert(name, self.seen);
+        self.in_order.push_back((name, self.seen));
+    }
+
+    fn forget(&mut self) {
+        if !self.in_order.is_empty() {
+            self.last = HashMap::new();
+            self.in_order = VecDeque::new();
+        }
+    }
+
+    fn has_overtaken(&self, topic: &str, began: u64) -> bool {
+        !self.last.is_empty()
+            && self.last.get(&xxh3_64(topic.as_bytes())).is_some_and(|&seen| seen > began)
+    }
 }
 
 /// The replays to the sessions of this shard, at most one per subscription.
@@ -50,6 +97,10 @@ pub(crate) struct Replays {
     by_subscription: BTreeMap<(u32, usize), u32>,
     /// Those whose next page is to be read from this shard's own index.
     ready: VecDeque<u32>,
+    /// Pages that are asked for and have not come, also of replays that have ended.
+    asked: usize,
+    /// Those that are to ask when another page has come; some may have ended.
+    queued: VecDeque<u32>,
     /// Those whose session has no room, and when to look again.
     stalled: Vec<u32>,
     retry_ms: Option<u64>,
@@ -57,6 +108,9 @@ pub(crate) struct Replays {
     sweep: Option<Box<str>>,
     /// Something in the index may expire.
     may_expire: bool,
+    overtakes: Overtakes,
+    /// Topics of which the store says at the start that their message was removed, and by which.
+    ended: HashMap<Box<str>, MessageId>,
 }
 
 impl Replays {
@@ -82,6 +136,33 @@ impl Replays {
         }
     }
 
+    /// A publication that replaces or removes a retained message has reached the subscribers of this shard.
+    pub fn overtake(&mut self, topic: &str, has_subscribing: bool) {
+        if has_subscribing || !self.running.is_empty() {
+            self.overtakes.note(topic);
+        } else {
+            self.overtakes.forget();
+        }
+    }
+
+    /// What is published from now on passes the retained messages of a subscription that is made now.
+    pub fn begins(&self) -> u64 {
+        self.overtakes.seen
+    }
+
+    /// Whether another page may be asked for now; if not the replay waits for its turn. However often clients subscribe, so many
+    /// questions are on their way and so many replays wait.
+    fn may_ask(&mut self, id: u32) -> bool {
+        if self.asked < ASKED_MAX {
+            return true;
+        }
+        if self.queued.len() > 2 * self.running.len() + ASKED_MAX {
+            self.queued.retain(|id| self.running.contains_key(id));
+        }
+        self.queued.push_back(id);
+        false
+    }
+
     /// Ends the replays of a session.
     pub fn end_session(&mut self, session: SessionId) {
         let all = (session.0, 0)..=(session.0, usize::MAX);
@@ -104,55 +185,122 @@ impl Shard {
     /// Keeps a publication as its topic's retained message, or removes it if it is empty (MQTT-3.3.1-6).
     pub(crate) fn store_retained(&mut self, dispatch: &mut Dispatch<'_>) {
         let publication = dispatch.publication;
-        if self.clients.is_recovering && self.has_newer_retained(dispatch) {
-            // It was on its way when the broker ended, and another one came behind it.
+        if dispatch.is_again && self.is_retained_again(dispatch) {
             return;
         }
+        let now = self.clients.now;
         let limits = &self.settings.retainer;
         if publication.payload.is_empty() {
-            self.remove_retained(publication.topic);
-        } else if publication.payload.len() > limits.max_payload_size_bytes as usize {
+            let end = dispatch.message(&mut self.clients.message_ids, now).clone();
+            self.end_retained(&end);
+            if dispatch.is_again {
+                // An older one may come again behind it.
+                self.replays.ended.insert(end.topic().into(), end.id);
+            }
+        } else if publication.payload.len() > limits.max_payload_size_bytes as usize
+            || (self.disc_only.is_some() && publication.topic.len() > RETAINED_TOPIC_LEN_MAX)
+        {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::TooLarge);
         } else if !publication.sys
-            && self.retained.len() as u64 >= self.retained_max()
-            && self.retained.get(publication.topic).is_none()
+            && self.retained_len() >= self.retained_max()
+            && !self.has_retained(publication.topic)
         {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::QuotaExceeded);
         } else {
-            let now = self.clients.now;
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-            self.replays.may_expire |=
-                message.expires_unix_ms.is_some() || limits.expiry_interval_s > 0;
-            if !message.sys
-                && let Some(journal) = self.retained_journal()
-            {
-                journal.put_retained(&message);
-            }
-            self.retained.insert(publication.topic, message);
+            self.keep_retained(message);
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
     }
 
-    /// Whether the topic of a message that is published again has a later one. Ids of one shard tell it exactly, those of two by
-    /// the time of their ticks.
-    fn has_newer_retained(&mut self, dispatch: &mut Dispatch<'_>) -> bool {
-        let Some(known) = self.retained.get(dispatch.publication.topic) else { return false };
-        let known = known.id;
-        let now = self.clients.now;
-        let id = dispatch.message(&mut self.clients.message_ids, now).id;
-        if known.maker() == id.maker() { known > id } else { known.unix_ms() > id.unix_ms() }
-    }
-
-    /// The one place where a retained message is taken out.
-    pub(crate) fn remove_retained(&mut self, topic: &str) -> Option<Arc<Message>> {
-        let gone = self.retained.remove(topic)?;
-        if !gone.sys
+    fn keep_retained(&mut self, message: Arc<Message>) {
+        let due_unix_ms = self.retained_due(&message);
+        let mut batch = 0;
+        if !message.sys
             && let Some(journal) = self.retained_journal()
         {
-            journal.remove_retained(topic);
+            journal.put_retained(&message);
+            batch = journal.next_sequence();
         }
-        Some(gone)
+        match &mut self.disc_only {
+            Some(disc_only) if message.sys => disc_only.put_own(&message),
+            Some(disc_only) => disc_only.put(message, batch, due_unix_ms),
+            None => {
+                self.replays.may_expire |= due_unix_ms.is_some();
+                let topic: Box<str> = message.topic().into();
+                self.retained.insert(&topic, message);
+            }
+        }
+    }
+
+    /// How many retained messages there are.
+    pub(crate) fn retained_len(&self) -> u64 {
+        self.disc_only.as_ref().map_or(self.retained.len(), DiscOnly::len) as u64
+    }
+
+    fn has_retained(&self, topic: &str) -> bool {
+        match &self.disc_only {
+            Some(disc_only) => disc_only.has(topic),
+            None => self.retained.get(topic).is_some(),
+        }
+    }
+
+    /// Whether nothing more is to be done for a message that was on its way when the broker ended: another one came behind it,
+    /// or the store decides.
+    fn is_retained_again(&mut self, dispatch: &mut Dispatch<'_>) -> bool {
+        let now = self.clients.now;
+        let message = dispatch.message(&mut self.clients.message_ids, now);
+        if self.disc_only.is_some() {
+            let message = message.clone();
+            if let Some(journal) = self.retained_journal() {
+                journal.retain_again(&message);
+            }
+            return true;
+        }
+        let known = self.retained.get(message.topic()).map(|known| known.id);
+        let ended = self.replays.ended.get(message.topic()).copied();
+        known.max(ended).is_some_and(|known| is_as_new(known, message.id))
+    }
+
+    /// The one place where a retained message is taken out; `end` is the message without payload that does it. Says whether there
+    /// was one, as far as that is known.
+    pub(crate) fn end_retained(&mut self, end: &Arc<Message>) -> bool {
+        let now_ms = self.clients.now.mono_ms;
+        let topic = end.topic();
+        let was_there = match &mut self.disc_only {
+            Some(disc_only) => {
+                if disc_only.remove_own(topic) {
+                    return true;
+                }
+                let batch = self.clients.journal.as_ref().map_or(0, Journal::next_sequence);
+                disc_only.remove(topic, batch)
+            }
+            None => match self.retained.remove(topic) {
+                Some(gone) if gone.sys => return true,
+                gone => gone.is_some(),
+            },
+        };
+        if was_there && let Some(journal) = self.retained_journal() {
+            journal.bury_retained(end, now_ms);
+        }
+        was_there
+    }
+
+    /// Takes out the retained message of a topic.
+    pub(crate) fn remove_retained(&mut self, topic: &str) -> bool {
+        let end = Publication {
+            topic,
+            payload: &[],
+            forwarded: &[],
+            qos: QoS::AtMostOnce,
+            retain: true,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        };
+        let id = self.clients.message_ids.next(self.clients.now.unix_ms);
+        self.end_retained(&Message::new(id, &end))
     }
 
     /// Where changes of retained messages are noted, if they are kept on disk (SEED-PUB-09).
@@ -169,11 +317,106 @@ impl Shard {
             }
             return;
         }
-        self.replays.may_expire |=
-            message.expires_unix_ms.is_some() || self.settings.retainer.expiry_interval_s > 0;
         let topic: Box<str> = message.topic().into();
+        if message.payload().is_empty() {
+            self.replays.ended.insert(topic, message.id);
+            return;
+        }
+        self.replays.may_expire |= self.retained_due(&message).is_some();
         self.retained.insert(&topic, message);
         self.gauge_retained();
+    }
+
+    /// The start is over: what only says that a topic has no message is not needed any more.
+    pub(crate) fn forget_ended_retained(&mut self) {
+        let now_ms = self.clients.now.mono_ms;
+        for (topic, _) in std::mem::take(&mut self.replays.ended) {
+            if self.retained.get(&topic).is_none()
+                && let Some(journal) = &mut self.clients.journal
+            {
+                journal.forget_buried(&topic, now_ms);
+            }
+        }
+    }
+
+    /// The store tells of messages that stay on disk.
+    pub(crate) fn retained_rows_found(&mut self, rows: &[StoredRetainedRow]) {
+        let now_ms = self.clients.now.mono_ms;
+        let age_max_s = self.settings.retainer.expiry_interval_s;
+        let Some(disc_only) = &mut self.disc_only else { return };
+        for row in rows {
+            let due_unix_ms = due(row.published_unix_ms, row.expires_unix_ms, age_max_s);
+            if !disc_only.found(row, due_unix_ms)
+                && let Some(journal) = &mut self.clients.journal
+            {
+                journal.forget_buried(&row.topic, now_ms);
+            }
+        }
+        self.gauge_retained();
+    }
+
+    /// The store has told of all of them.
+    pub(crate) fn retained_rows_end(&mut self) {
+        if let Some(disc_only) = &mut self.disc_only {
+            disc_only.found_all();
+        }
+    }
+
+    /// The store has decided about a message that was on its way when the broker ended.
+    pub(crate) fn retained_decided(&mut self, row: &StoredRetainedRow) {
+        let now_ms = self.clients.now.mono_ms;
+        let age_max_s = self.settings.retainer.expiry_interval_s;
+        let Some(disc_only) = &mut self.disc_only else { return };
+        let due_unix_ms = due(row.published_unix_ms, row.expires_unix_ms, age_max_s);
+        if disc_only.decided(row, due_unix_ms)
+            && let Some(journal) = &mut self.clients.journal
+        {
+            // Of one topic several may come again, the end of one and the next.
+            if row.is_gone {
+                journal.forget_buried(&row.topic, now_ms);
+            } else {
+                journal.unbury(&row.topic);
+            }
+        }
+        self.gauge_retained();
+    }
+
+    /// Forgets what is on disk and asks for what is to be read.
+    pub(crate) fn run_disc_only(&mut self) {
+        let (Some(disc_only), Some(journal)) = (&mut self.disc_only, &self.clients.journal) else {
+            return;
+        };
+        disc_only.forget(journal.committed_sequence());
+        if !journal.is_failing {
+            disc_only.send(journal.committed_sequence());
+        }
+    }
+
+    /// The store has read a page.
+    pub(crate) fn retained_read(&mut self, id: u64, page: StoredRetainedPage) {
+        let Some(disc_only) = &mut self.disc_only else { return };
+        let Some((asker, page)) = disc_only.answered(id, page) else { return };
+        match asker {
+            Asker::Replay(replay) => {
+                let (messages, next) = self.alive(page);
+                self.take_page(replay, messages, next);
+                self.page_came();
+            }
+            Asker::Peer { shard, replay } => {
+                let (messages, next) = self.alive(page);
+                let page = RetainedPage { replay, messages, next };
+                self.mesh.send_control(shard, ControlMessage::RetainedPage(page));
+            }
+            Asker::Command { token, purpose } => {
+                self.answer_retainer(token, purpose, page);
+            }
+        }
+    }
+
+    fn alive(&self, page: disc_only::Page) -> (Vec<Arc<Message>>, Option<Box<str>>) {
+        let disc_only::Page { mut messages, next } = page;
+        messages.retain(|message| self.is_retained_alive(message));
+        (messages, next)
     }
 
     /// This shard's share of the node's limit; topics are spread evenly by their slots.
@@ -182,19 +425,20 @@ impl Shard {
     }
 
     pub(crate) fn gauge_retained(&self) {
-        self.clients.metrics.set(Gauge::Retained, self.retained.len() as u64);
+        self.clients.metrics.set(Gauge::Retained, self.retained_len());
+    }
+
+    /// When a retained message is to be removed, in milliseconds since the Unix epoch.
+    fn retained_due(&self, message: &Message) -> Option<u64> {
+        let age_max_s = if message.sys { 0 } else { self.settings.retainer.expiry_interval_s };
+        due(message.id.unix_ms(), message.expires_unix_ms, age_max_s)
     }
 
     /// When a retained message is no longer to be sent: its own expiry, or the setting's age; `$SYS` never expires
     /// (SEED-PUB-13).
     fn is_retained_alive(&self, message: &Message) -> bool {
         let unix_ms = self.clients.now.unix_ms;
-        if message.is_expired(unix_ms) {
-            return false;
-        }
-        let age_max_s = u64::from(self.settings.retainer.expiry_interval_s);
-        let age_ms = unix_ms.saturating_sub(message.id.unix_ms());
-        age_max_s == 0 || message.sys || age_ms < age_max_s * 1000
+        self.retained_due(message).is_none_or(|due_unix_ms| due_unix_ms > unix_ms)
     }
 
     /// Begins to send the retained messages that match a new subscription.
@@ -213,6 +457,7 @@ impl Shard {
             text: wanted.text,
             sources,
             cursor: None,
+            began: wanted.began,
         };
         let id = self.replays.begin(replay);
         self.continue_replay(id);
@@ -228,18 +473,49 @@ impl Shard {
         if !self.has_room_for_replay(replay.session) {
             let cursor = replay.cursor.clone();
             self.stall_replay(id, cursor);
+        } else if source == self.id && self.disc_only.is_some() {
+            self.continue_on_disc(id);
         } else if source == self.id && has_wildcard(&replay.text) && !self.retained.is_empty() {
             self.replays.ready.push_back(id);
         } else if source == self.id {
             let (messages, next) = self.scan_retained(&replay.text, replay.cursor.as_deref());
             self.take_page(id, messages, next);
-        } else {
+        } else if self.replays.may_ask(id) {
+            self.replays.asked += 1;
+            let replay = &self.replays.running[&id];
             let request = RetainedRequest {
                 replay: id,
                 filter: replay.text.clone(),
                 cursor: replay.cursor.clone(),
             };
             self.mesh.send_control(source, ControlMessage::RetainedRequest(request));
+        }
+    }
+
+    fn continue_on_disc(&mut self, id: u32) {
+        let Some(disc_only) = &mut self.disc_only else { return };
+        let replay = &self.replays.running[&id];
+        match disc_only.look(&replay.text, replay.cursor.as_deref()) {
+            Look::Here(messages) => {
+                let (messages, next) = self.alive(disc_only::Page { messages, next: None });
+                self.take_page(id, messages, next);
+            }
+            Look::Read(query) => {
+                if self.replays.may_ask(id) {
+                    self.replays.asked += 1;
+                    disc_only.ask(Asker::Replay(id), query);
+                }
+            }
+        }
+    }
+
+    /// A page has come: another one may be asked for.
+    fn page_came(&mut self) {
+        self.replays.asked -= 1;
+        while self.replays.asked < ASKED_MAX
+            && let Some(id) = self.replays.queued.pop_front()
+        {
+            self.continue_replay(id);
         }
     }
 
@@ -283,7 +559,15 @@ impl Shard {
     /// Another shard asks for retained messages kept here.
     pub(crate) fn retained_requested(&mut self, from: ShardId, request: RetainedRequest) {
         let RetainedRequest { replay, filter, cursor } = request;
-        let (messages, next) = self.scan_retained(&filter, cursor.as_deref());
+        let (messages, next) = match &mut self.disc_only {
+            None => self.scan_retained(&filter, cursor.as_deref()),
+            Some(disc_only) => match disc_only.look(&filter, cursor.as_deref()) {
+                Look::Here(messages) => self.alive(disc_only::Page { messages, next: None }),
+                Look::Read(query) => {
+                    return disc_only.ask(Asker::Peer { shard: from, replay }, query);
+                }
+            },
+        };
         let page = RetainedPage { replay, messages, next };
         self.mesh.send_control(from, ControlMessage::RetainedPage(page));
     }
@@ -291,6 +575,7 @@ impl Shard {
     /// Another shard has answered.
     pub(crate) fn retained_received(&mut self, page: RetainedPage) {
         self.take_page(page.replay, page.messages, page.next);
+        self.page_came();
     }
 
     /// Delivers a page, as far as the session has room; the rest is asked for again.
@@ -310,7 +595,11 @@ impl Shard {
         let options = SubOptions::from_subscribe(&subscription.options(), false);
         let ids = [subscription.id().map_or(0, std::num::NonZeroU32::get)];
         let ids = if ids[0] == 0 { &[][..] } else { &ids[..] };
+        let began = replay.began;
         for message in messages {
+            if self.replays.overtakes.has_overtaken(message.topic(), began) {
+                continue;
+            }
             if !self.has_room_for_replay(session) {
                 // A cursor names the first topic of the next page.
                 self.stall_replay(id, is_wild.then(|| message.topic().into()));
@@ -337,7 +626,10 @@ impl Shard {
 
     /// Whether the index may hold messages that expire.
     pub(crate) fn retained_may_expire(&self) -> bool {
-        self.replays.may_expire && !self.retained.is_empty()
+        match &self.disc_only {
+            Some(disc_only) => disc_only.may_expire(),
+            None => self.replays.may_expire && !self.retained.is_empty(),
+        }
     }
 
     /// Removes expired messages from the index, a part of it at a time.
@@ -345,6 +637,19 @@ impl Shard {
         if !self.retained_may_expire() {
             return;
         }
+        let expired = match &self.disc_only {
+            Some(disc_only) => disc_only.expired(self.clients.now.unix_ms, SWEEP_VISITS),
+            None => self.find_expired(),
+        };
+        for topic in expired {
+            self.remove_retained(&topic);
+            self.clients.metrics.count_drop(DropKind::Retained, DropReason::Expired);
+        }
+        self.gauge_retained();
+    }
+
+    /// Looks at some of the index.
+    fn find_expired(&mut self) -> Vec<Box<str>> {
         let mut visited = 0;
         let mut last = None;
         let mut expired: Vec<Box<str>> = Vec::new();
@@ -360,11 +665,7 @@ impl Shard {
         }
         // At the end it begins again.
         self.replays.sweep = last.filter(|_| visited == SWEEP_VISITS).map(Box::from);
-        for topic in expired {
-            self.remove_retained(&topic);
-            self.clients.metrics.count_drop(DropKind::Retained, DropReason::Expired);
-        }
-        self.gauge_retained();
+        expired
     }
 
     /// Looks at stalled replays again.
@@ -376,4 +677,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// When a retained message is to be removed: its own expiry, or the setting's age (0: none).
+fn due(published_unix_ms: u64, expires_unix_ms: Option<u64>, age_max_s: u32) -> Option<u64> {
+    let old =
+        (age_max_s > 0).then(|| published_unix_ms.saturating_add(u64::from(age_max_s) * 1000));
+    [expires_unix_ms, old].into_iter().flatten().min()
 }

@@ -1,18 +1,40 @@
 //! What is asked about retained messages by command: their topics, how many they are, and to remove them; a part at a time
 //! (SEED-CLI-58).
 
+use std::sync::Arc;
+
 use metrics::{DropKind, DropReason};
+use mqtt::topic::has_wildcard;
 use mqtt::{FilterKind, ParsedFilter, ReasonCode};
 use router::ScanBudget;
+use session::Message;
 
 use crate::command::{
     PAGE_ROWS_MAX, PAGE_SLOTS_MAX, Page, Reply, RetainedPart, RetainedRow, RetainerRequest,
 };
+use crate::disc_only::{self, Asker, Purpose};
 use crate::shard::Shard;
+use crate::storage::RetainedQuery;
 
 impl Shard {
-    pub(crate) fn perform_retainer(&mut self, request: RetainerRequest) -> Reply {
-        match request {
+    /// `None`: the answer comes when it is read.
+    pub(crate) fn perform_retainer(
+        &mut self,
+        token: u64,
+        request: RetainerRequest,
+    ) -> Option<Reply> {
+        if let RetainerRequest::Clean { filter, .. } = &request {
+            let parsed = ParsedFilter::parse(filter, &self.limits).ok();
+            if parsed.is_none_or(|parsed| parsed.kind != FilterKind::Plain) {
+                return Some(Reply::Refused(ReasonCode::TopicFilterInvalid));
+            }
+        }
+        if let Some(disc_only) = &mut self.disc_only {
+            let (purpose, query) = on_disc(request);
+            disc_only.ask(Asker::Command { token, purpose }, query);
+            return None;
+        }
+        Some(match request {
             RetainerRequest::Page { cursor, limit } => {
                 Reply::Retained(self.retained_page(cursor.as_deref(), limit))
             }
@@ -22,19 +44,55 @@ impl Shard {
             RetainerRequest::Clean { filter, cursor } => {
                 self.clean_retained(&filter, cursor.as_deref())
             }
+        })
+    }
+
+    /// Answers a command with what was read for it.
+    pub(crate) fn answer_retainer(&mut self, token: u64, purpose: Purpose, page: disc_only::Page) {
+        let disc_only::Page { mut messages, next } = page;
+        let mut next = next.map(String::from);
+        let reply = match purpose {
+            Purpose::List { limit } => {
+                let limit = limit.min(PAGE_ROWS_MAX) as usize;
+                if let Some(first) = messages.get(limit) {
+                    next = Some(first.topic().to_owned());
+                    messages.truncate(limit);
+                }
+                let rows = messages.iter().map(|message| retained_row(message)).collect();
+                Reply::Retained(Page { rows, next })
+            }
+            Purpose::Measure | Purpose::Clean => {
+                let mut part = RetainedPart { messages: 0, bytes: 0, next };
+                for message in &messages {
+                    if purpose == Purpose::Measure || self.clean_one(message.topic()) {
+                        part.messages += 1;
+                        part.bytes += message.len() as u64;
+                    }
+                }
+                self.gauge_retained();
+                Reply::RetainedPart(part)
+            }
+        };
+        if purpose == Purpose::Clean {
+            self.reply_when_kept(token, reply);
+        } else {
+            self.reply(token, reply);
         }
+    }
+
+    fn clean_one(&mut self, topic: &str) -> bool {
+        let was_there = self.remove_retained(topic);
+        if was_there {
+            self.clients.metrics.count_drop(DropKind::Retained, DropReason::Deleted);
+        }
+        was_there
     }
 
     fn retained_page(&self, cursor: Option<&str>, limit: u32) -> Page<RetainedRow, String> {
         let mut topics = self.retained.iter_after(cursor);
-        let row = |(topic, message): (&str, &std::sync::Arc<session::Message>)| RetainedRow {
-            topic: topic.to_owned(),
-            qos: message.qos,
-            published_unix_ms: message.id.unix_ms(),
-            payload_len: message.payload().len() as u64,
-        };
         let limit = limit.min(PAGE_ROWS_MAX) as usize;
-        let rows: Vec<_> = topics.by_ref().take(limit).map(row).collect();
+        let rows: Vec<_> =
+            topics.by_ref().take(limit).map(|(_, message)| retained_row(message)).collect();
         let more = topics.next().is_some();
         Page { next: rows.last().filter(|_| more).map(|last| last.topic.clone()), rows }
     }
@@ -53,25 +111,50 @@ impl Shard {
     }
 
     fn clean_retained(&mut self, filter: &str, cursor: Option<&str>) -> Reply {
-        let parsed = ParsedFilter::parse(filter, &self.limits).ok();
-        if parsed.is_none_or(|parsed| parsed.kind != FilterKind::Plain) {
-            return Reply::Refused(ReasonCode::TopicFilterInvalid);
-        }
         let budget =
             ScanBudget { matches_max: PAGE_ROWS_MAX as usize, visits_max: PAGE_SLOTS_MAX as usize };
         let page = self.retained.scan(filter, cursor, budget);
         let next = page.next.map(str::to_owned);
-        let topics: Vec<String> = page.matches.iter().map(|(topic, _)| (*topic).into()).collect();
+        let found: Vec<Arc<Message>> =
+            page.matches.iter().map(|(_, message)| Arc::clone(message)).collect();
         let mut part = RetainedPart { messages: 0, bytes: 0, next };
-        for topic in topics {
-            if let Some(message) = self.remove_retained(&topic) {
+        for message in found {
+            if self.clean_one(message.topic()) {
                 part.messages += 1;
                 part.bytes += message.len() as u64;
-                self.clients.metrics.count_drop(DropKind::Retained, DropReason::Deleted);
             }
         }
         self.gauge_retained();
         Reply::RetainedPart(part)
+    }
+}
+
+fn retained_row(message: &Message) -> RetainedRow {
+    RetainedRow {
+        topic: message.topic().to_owned(),
+        qos: message.qos,
+        published_unix_ms: message.id.unix_ms(),
+        payload_len: message.payload().len() as u64,
+    }
+}
+
+/// What is read for a command where messages are on disk only. The cursor of such pages is the first topic of the next one.
+fn on_disc(request: RetainerRequest) -> (Purpose, RetainedQuery) {
+    let from = |cursor: Option<String>| cursor.map(String::into_boxed_str);
+    match request {
+        RetainerRequest::Page { cursor, limit } => {
+            (Purpose::List { limit }, RetainedQuery::All { from: from(cursor) })
+        }
+        RetainerRequest::Measure { cursor } => {
+            (Purpose::Measure, RetainedQuery::All { from: from(cursor) })
+        }
+        RetainerRequest::Clean { filter, .. } if !has_wildcard(&filter) => {
+            (Purpose::Clean, RetainedQuery::Topic(filter.into()))
+        }
+        RetainerRequest::Clean { filter, cursor } => {
+            let filter = filter.into_boxed_str();
+            (Purpose::Clean, RetainedQuery::Matching { filter, from: from(cursor) })
+        }
     }
 }
 

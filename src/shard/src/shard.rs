@@ -21,6 +21,7 @@ use crate::command::{Command, Reply};
 use crate::connection::Connections;
 use crate::control::Eviction;
 use crate::delayed::DelayedPlaces;
+use crate::disc_only::DiscOnly;
 use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
@@ -38,7 +39,7 @@ use crate::rewrite::Rewrites;
 use crate::sessions::Sessions;
 use crate::shutdown::Shutdown;
 use crate::stash::Stashes;
-use crate::storage::{StoreReply, StoreRequest};
+use crate::storage::{RetainedRead, StoreReply, StoreRequest};
 use crate::subscribe::PendingSubacks;
 use crate::turns::Turns;
 use crate::wheel::Wheel;
@@ -84,6 +85,9 @@ pub struct StoreLink {
     pub requests: crossbeam_channel::Sender<StoreRequest>,
     /// The store's answers. Who puts one there rings the shard's doorbell.
     pub replies: crossbeam_channel::Receiver<StoreReply>,
+    /// Takes questions for retained messages that are on disk only; has room for [`crate::READS_MAX`] of each shard. `None` where
+    /// shards hold them all.
+    pub reads: Option<crossbeam_channel::Sender<RetainedRead>>,
     /// When changes are handed over.
     pub mode: StoreMode,
 }
@@ -99,6 +103,8 @@ pub struct Shard {
     pub(crate) clients: Clients,
     pub(crate) router: Router,
     pub(crate) retained: RetainedIndex<Arc<Message>>,
+    /// What there is instead where they are on disk only.
+    pub(crate) disc_only: Option<DiscOnly>,
     pub(crate) delayed: DelayedMessages,
     pub(crate) delayed_places: Arc<DelayedPlaces>,
     pub(crate) rewrites: Rewrites,
@@ -193,11 +199,11 @@ impl Shard {
         let mut random = SplitMix64::new(xxh3_64_with_seed(&shard.to_le_bytes(), seed));
         let source = u32::try_from(random.next() & 0x00ff_ffff).expect("24 bits") << 8;
         let has_store = store.is_some();
-        let (journal, store_replies) = match store {
-            Some(StoreLink { requests, replies, mode }) => {
-                (Some(Journal::new(id, shards, requests, mode)), Some(replies))
+        let (journal, store_replies, reads) = match store {
+            Some(StoreLink { requests, replies, reads, mode }) => {
+                (Some(Journal::new(id, shards, requests, mode)), Some(replies), reads)
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         let counts_all = journal.as_ref().is_some_and(Journal::is_always);
         let clients = Clients {
@@ -230,6 +236,7 @@ impl Shard {
             clients,
             router: Router::new(id, shards, seed),
             retained: RetainedIndex::new(),
+            disc_only: reads.map(|reads| DiscOnly::new(id, reads, seed)),
             delayed: DelayedMessages::default(),
             delayed_places: delayed,
             rewrites: Rewrites::new(&settings.rewrite),
@@ -293,6 +300,7 @@ impl Shard {
         // What the resumed connections sent leaves in this tick too.
         self.announce_routes();
         self.continue_recovery();
+        self.run_disc_only();
         self.finish_durable();
         self.mesh.push_all();
         for to in self.mesh.endpoint.take_doorbells().iter() {

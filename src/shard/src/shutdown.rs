@@ -30,6 +30,7 @@ pub(crate) struct Shutdown {
 impl Shard {
     pub(crate) fn begin_shutdown(&mut self, token: u64, reason: ReasonCode, grace_ms: u32) {
         let deadline_ms = self.clients.now.mono_ms + u64::from(grace_ms);
+        self.refuse_held_commands();
         self.shutdown =
             Some(Shutdown { token, reason, next: 0, deadline_ms, told: false, replied: false });
     }

@@ -191,9 +191,15 @@ pub enum StoreOp {
         /// How many stay.
         keep: u32,
     },
-    /// A topic's retained message.
+    /// A topic's retained message; one without payload says that there is none, and since when.
     PutRetained {
         /// It; it names its topic.
+        message: Arc<Message>,
+    },
+    /// The same for a message that was on its way when the broker ended: not if the topic has one that is as new. Answered by
+    /// [`StoreReply::RetainedIs`].
+    RetainAgain {
+        /// It.
         message: Arc<Message>,
     },
     /// A topic has none any more.
@@ -238,6 +244,69 @@ pub struct StoreRequest {
     pub batch: StoreBatch,
 }
 
+/// Whether a topic's retained message is to stay although `again`, which was on its way when the broker ended, comes now. Ids of one
+/// maker tell it exactly, those of two by the clock of their shards.
+#[must_use]
+pub fn is_as_new(known: MessageId, again: MessageId) -> bool {
+    if known.maker() == again.maker() { known >= again } else { known.unix_ms() >= again.unix_ms() }
+}
+
+/// Bytes of the longest topic that is retained on disk only: such topics are keys of the store.
+pub const RETAINED_TOPIC_LEN_MAX: usize = 60_000;
+
+/// Which retained messages are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetainedQuery {
+    /// That of this topic.
+    Topic(Box<str>),
+    /// Those whose topic a filter with wildcards matches.
+    Matching {
+        /// The filter, without prefix.
+        filter: Box<str>,
+        /// The first topic to look at.
+        from: Option<Box<str>>,
+    },
+    /// All.
+    All {
+        /// The first topic to look at.
+        from: Option<Box<str>>,
+    },
+}
+
+/// Asks for a page of the retained messages of a shard that are committed (`retainer.storage_type = disc_only`). Answered by
+/// [`StoreReply::RetainedPage`]. It goes past the batches and does not wait for them.
+#[derive(Debug)]
+pub struct RetainedRead {
+    /// Who asks.
+    pub shard: ShardId,
+    /// Comes back with the answer.
+    pub id: u64,
+    /// What.
+    pub query: RetainedQuery,
+}
+
+/// A page of retained messages, in the order of their topics' bytes.
+#[derive(Debug, Default)]
+pub struct StoredRetainedPage {
+    /// The messages; fewer than fit does not mean the end.
+    pub messages: Vec<Arc<Message>>,
+    /// The first topic that the next page looks at; `None` at the end.
+    pub next: Option<Box<str>>,
+}
+
+/// What a shard is told of a retained message that stays on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRetainedRow {
+    /// Its topic.
+    pub topic: Box<str>,
+    /// When it was published, in milliseconds since the Unix epoch.
+    pub published_unix_ms: u64,
+    /// When it is to be discarded, in milliseconds since the Unix epoch.
+    pub expires_unix_ms: Option<u64>,
+    /// It has no payload: it only says that the topic has none.
+    pub is_gone: bool,
+}
+
 /// A session as it is found at the start: without its messages.
 #[derive(Debug, Clone)]
 pub struct StoredSessionRow {
@@ -267,8 +336,21 @@ pub enum StoreReply {
     Bans(Arc<BannedList>),
     /// Some of the shard's sessions. Comes before [`StoreReply::Found`].
     Sessions(Vec<StoredSessionRow>),
-    /// Some of the shard's retained messages.
+    /// Some of the shard's retained messages. Comes before [`StoreReply::Found`].
     Retained(Vec<Arc<Message>>),
+    /// Some of the shard's retained messages that stay on disk. Comes behind [`StoreReply::Found`]: nobody waits for it.
+    RetainedRows(Vec<StoredRetainedRow>),
+    /// Those were all.
+    RetainedFound,
+    /// What a topic has now: answers [`StoreOp::RetainAgain`], before its batch is said to be committed.
+    RetainedIs(StoredRetainedRow),
+    /// Answers a [`RetainedRead`]; has everything of batches that were said to be committed when it was asked.
+    RetainedPage {
+        /// The number of the question.
+        id: u64,
+        /// What is there.
+        page: StoredRetainedPage,
+    },
     /// Some of the shard's delayed messages.
     Delayed(Vec<StoredDelayed>),
     /// That was all there was at the start. Numbers of places, sessions and delayed messages go on from here.

@@ -53,6 +53,8 @@ pub(crate) enum Waiter {
 pub(crate) struct WantsRetained {
     pub filter: FilterId,
     pub text: Box<str>,
+    /// See [`crate::retained::Replays::begins`].
+    pub began: u64,
 }
 
 /// Sequence numbers of routes: issued here, and applied by each other shard.
@@ -66,6 +68,11 @@ pub(crate) struct PendingSubacks {
 impl PendingSubacks {
     pub fn new(shards: usize) -> Self {
         Self { issued: 0, applied: vec![0; shards], waiting: VecDeque::new() }
+    }
+
+    /// Whether somebody waits who may get retained messages then.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     fn applied_by_all(&self, own: ShardId) -> u64 {
@@ -169,8 +176,11 @@ impl Shard {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        let retained = (wanted && !is_shared(parsed))
-            .then(|| WantsRetained { filter, text: parsed.filter.into() });
+        let retained = (wanted && !is_shared(parsed)).then(|| WantsRetained {
+            filter,
+            text: parsed.filter.into(),
+            began: self.replays.begins(),
+        });
         Subscribed { granted: options.qos, retained }
     }
 

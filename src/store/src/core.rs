@@ -6,6 +6,7 @@
 
 mod boot;
 mod load;
+mod retained;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,9 @@ use std::collections::VecDeque;
 use ring::ShardId;
 use shard::storage::{StoreBatch, StoreOp, StoreReply, StoreRequest, StoredSession};
 
-pub use boot::{Boot, Found};
+pub use boot::{Boot, Found, RetainedBoot};
 pub use load::{Known, load};
+pub use retained::{RetainedOf, read_retained};
 
 use crate::StoreError;
 use crate::codec::values::{self, Applied};

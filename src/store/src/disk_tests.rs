@@ -37,6 +37,7 @@ impl Running {
             sync: StoreSync::Always,
             bans: Vec::new(),
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
+            retained_reads: None,
             on_event: Arc::new(move |event: StoreEvent<'_>| {
                 told.lock().expect("no panic").push(format!("{event:?}"));
             }),

@@ -5,6 +5,7 @@
 mod boot;
 mod outlet;
 mod reader;
+mod retained;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use shard::Ban;
-use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
+use shard::storage::{RetainedRead, StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use crate::StoreError;
 use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
@@ -77,6 +78,8 @@ pub struct StoreSetup {
     pub bans: Vec<Ban>,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
+    /// What shards ask about retained messages that stay on disk; `None` if they get them all at the start.
+    pub retained_reads: Option<Receiver<RetainedRead>>,
     /// Is called by threads of the store.
     pub on_event: OnEvent,
 }

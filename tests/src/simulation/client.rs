@@ -134,6 +134,12 @@ impl Client {
         self.connected && self.outgoing.is_empty() && self.acks.is_empty()
     }
 
+    /// What it has sent and has no answer to.
+    pub fn unanswered(&self) -> impl Iterator<Item = MessageName> {
+        let open = self.outgoing.values().filter(|(_, outgoing)| !outgoing.released);
+        open.map(|(_, outgoing)| outgoing.name)
+    }
+
     /// Gives up its session and everything that was under way in it.
     pub fn start_afresh(&mut self) {
         self.wants_fresh = true;
@@ -194,13 +200,15 @@ impl Client {
         topic: &str,
         qos: u8,
         retain: bool,
+        erases: bool,
     ) -> Option<(MessageName, Vec<u8>)> {
         if qos > 0 && self.outgoing.len() >= 8 {
             return None;
         }
         let name = (self.index, self.next_number);
         self.next_number += 1;
-        let mut publish = Publish::new(topic, format!("{}:{}", name.0, name.1));
+        let text = if erases { String::new() } else { format!("{}:{}", name.0, name.1) };
+        let mut publish = Publish::new(topic, text);
         publish.retain = retain;
         if qos > 0 {
             let id = self.packet_id();
@@ -328,13 +336,7 @@ impl Client {
             }
             None => publish.topic.clone(),
         };
-        let text = publish.text().to_owned();
-        let (publisher, number) =
-            text.split_once(':').ok_or(format!("payload '{text}' is none of ours"))?;
-        let name = (
-            publisher.parse().map_err(|_| text.clone())?,
-            number.parse().map_err(|_| text.clone())?,
-        );
+        let name = name_of(publish.text())?;
         let id = publish.packet_id;
         let (qos, retain) = (publish.qos, publish.retain);
         let mut repeated = false;
@@ -350,9 +352,22 @@ impl Client {
         if qos == 2 {
             repeated = !self.incoming_qos2.insert(id);
         }
-        if !repeated {
+        if let Some(name) = name.filter(|_| !repeated) {
             events.push(Event::Received { name, topic, qos, retain });
         }
         Ok(())
+    }
+}
+
+/// The name in a payload; none without one, which removes a retained message.
+fn name_of(text: &str) -> Result<Option<MessageName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (publisher, number) =
+        text.split_once(':').ok_or(format!("payload '{text}' is none of ours"))?;
+    match (publisher.parse(), number.parse()) {
+        (Ok(publisher), Ok(number)) => Ok(Some((publisher, number))),
+        _ => Err(format!("payload '{text}' is none of ours")),
     }
 }

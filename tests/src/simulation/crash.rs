@@ -10,10 +10,10 @@ use shard::command::{Reply, Request};
 use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
 use store::engine::SimulatedEngine;
 
-use super::World;
 use super::client::Client;
 use super::network::Station;
 use super::store::Disk;
+use super::{RetainedEnd, World};
 
 /// Shards of a start.
 const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];
@@ -143,6 +143,9 @@ impl World {
 
     fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {
         self.stations.clear();
+        if self.has_refused {
+            self.late.extend(self.clients.iter().flat_map(Client::unanswered));
+        }
         let mode = self.mode.expect("only a broker with a store starts again");
         for pipe in &mut self.pipes {
             let left = match mode {
@@ -157,7 +160,7 @@ impl World {
         self.now_ms += 1 + self.random.number() % 2000;
         let shards = *self.random.pick(&SHARDS);
         let pace = *self.random.pick(&PACES);
-        self.disk = Some(Disk::open(engine, shards, mode, pace)?);
+        self.disk = Some(Disk::open(engine, shards, mode, self.is_disc_only(), pace)?);
         self.clients.iter_mut().for_each(Client::broker_ended);
         super::trace(|| format!("start with {shards} shards at {} ms", self.now_ms));
         self.start(shards);
@@ -201,7 +204,11 @@ impl World {
         let persistent: Vec<&Client> = self.clients.iter().filter(|c| c.persistent).collect();
         let subscriptions = persistent.iter().map(|client| client.filters.len()).sum();
         let disk = self.disk.as_ref().expect("looked at above");
-        let retained = self.retained_since.len()..=self.retained.len();
-        disk.check_at_rest(persistent.len(), subscriptions, retained)
+        let surely = |end: &RetainedEnd| matches!(end, RetainedEnd::Is(_));
+        let perhaps = |end: &RetainedEnd| !matches!(end, RetainedEnd::None);
+        let ends: Vec<RetainedEnd> =
+            self.retained.iter().map(|(topic, name)| self.retained_end(topic, *name)).collect();
+        let count = |is: fn(&RetainedEnd) -> bool| ends.iter().filter(|end| is(end)).count();
+        disk.check_at_rest(persistent.len(), subscriptions, count(surely)..=count(perhaps))
     }
 }

@@ -7,7 +7,8 @@
 //! - messages of one publisher on one topic with one `QoS` arrive in order;
 //! - a client never has more under way than its window, and no packet id twice;
 //! - one member of a shared group gets each message;
-//! - the retained message of a topic is the last one acknowledged;
+//! - the retained message of a topic is the last one acknowledged, and if that had no payload there is none; who subscribes gets
+//!   none that is older than what came as it was published;
 //! - at rest all replicas know the same routes, nothing is queued, and no slot or session is left over.
 //!
 //! With a store the broker crashes and stops now and then, and starts again with another number of shards. What is said above
@@ -17,7 +18,8 @@
 //!   comes;
 //! - with an interval: after a crash what is older than it holds for `QoS` 1; what came and was acknowledged within it may be
 //!   lost or come again. After an orderly stop all of it holds;
-//! - while the store cannot write a client before MQTT 5 gets no answer, and its messages may come in another order;
+//! - while the store cannot write a client before MQTT 5 gets no answer, and its messages may come in another order; so may
+//!   those of MQTT 5 whose refusal was lost with the broker;
 //! - sessions that do not last end with the broker;
 //! - the retained message that a new session gets is not older than the last that was acknowledged when it connected;
 //! - at rest nothing but sessions, subscriptions and retained messages is on disk.
@@ -28,11 +30,11 @@ mod network;
 pub mod random;
 mod store;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use client::{Client, Event, MessageName};
-use config::Settings;
+use config::{RetainedStorage, Settings};
 use metrics::{Gauge, ShardMetrics};
 use network::{Pipe, Station};
 pub use random::Random;
@@ -57,6 +59,8 @@ struct Published {
     topic: &'static str,
     qos: u8,
     retain: bool,
+    /// It has no payload: its topic has no retained message any more.
+    erases: bool,
     /// When it was acknowledged; `None` if it may get lost.
     acknowledged_ms: Option<u64>,
     /// Clients that must get it, and the `QoS` they must get it with.
@@ -80,6 +84,8 @@ struct World {
     stall_steps: usize,
     /// The store has failed: clients before MQTT 5 may have had no answer.
     has_refused: bool,
+    /// Messages whose refusal may have been lost with the broker: they come again behind what was sent after them.
+    late: BTreeSet<MessageName>,
     /// Steps until the next crash, if it is due.
     crash_in: Option<u32>,
     may_crash: bool,
@@ -110,6 +116,20 @@ struct World {
     floors: HashMap<usize, BTreeMap<&'static str, u32>>,
     /// When clients had their first SUBACK in a session.
     subscribed_ms: HashMap<usize, u64>,
+    /// Clients that subscribed once since they are connected, and the last retained message of each topic they got as it was
+    /// published.
+    live: HashMap<usize, BTreeMap<String, u32>>,
+}
+
+/// What a topic has at the end.
+#[derive(Debug, PartialEq, Eq)]
+enum RetainedEnd {
+    /// This message.
+    Is(MessageName),
+    /// None.
+    None,
+    /// The last message was not acknowledged.
+    Unknown,
 }
 
 /// What a run did.
@@ -140,7 +160,9 @@ pub fn run(
     let mut world = World::new(seed, mode);
     if let Some(mode) = mode {
         let pace = *world.random.pick(&crash::PACES);
-        world.disk = Some(Disk::open(SimulatedEngine::new(), shards, mode, pace)?);
+        let is_disc_only = world.is_disc_only();
+        let engine = SimulatedEngine::new();
+        world.disk = Some(Disk::open(engine, shards, mode, is_disc_only, pace)?);
     }
     world.start(shards);
     for _ in 0..steps {
@@ -182,6 +204,10 @@ impl World {
         // next message with that id: who wants QoS 2 over a crash needs `always`. So half of the seeds only stop in order.
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
+        let mut settings = settings();
+        if mode.is_some() && seed % 4 >= 2 {
+            settings.retainer.storage = RetainedStorage::DiscOnly;
+        }
         let crashes_permille = *random.pick(&[1, 2, 4]);
         let crashes_at_release = *random.pick(&[0, 5, 30]);
         let mut clients = Vec::new();
@@ -206,13 +232,14 @@ impl World {
         Self {
             random,
             seed,
-            settings: Arc::new(settings()),
+            settings: Arc::new(settings),
             mode,
             disk: None,
             starts: 0,
             slow: None,
             stall_steps: 0,
             has_refused: false,
+            late: BTreeSet::new(),
             crash_in: None,
             may_crash,
             crashes_permille,
@@ -234,6 +261,7 @@ impl World {
             retained_since: BTreeMap::new(),
             floors: HashMap::new(),
             subscribed_ms: HashMap::new(),
+            live: HashMap::new(),
         }
     }
 
@@ -264,6 +292,11 @@ impl World {
             let client = self.random.below(self.clients.len());
             self.client_step(client, active)
         }
+    }
+
+    /// Whether retained messages are on disk only.
+    fn is_disc_only(&self) -> bool {
+        self.settings.retainer.storage == RetainedStorage::DiscOnly
     }
 
     fn now(&self) -> Now {
@@ -323,6 +356,7 @@ impl World {
         match self.random.below(100) {
             0..60 => self.client_publish(index, pipe),
             60..63 => {
+                self.live.remove(&index);
                 let again = self.clients[index].subscribe();
                 self.pipes[pipe].to_broker.extend(again);
             }
@@ -378,15 +412,20 @@ impl World {
         let any = u8::try_from(self.random.below(3)).expect("below 3");
         let qos = if retain { 1 + u8::from(index.is_multiple_of(2)) } else { any };
         let qos = qos.min(self.most_qos);
-        let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain) else { return };
+        let erases = retain && self.random.chance(30);
+        let Some((name, bytes)) = self.clients[index].publish(topic, qos, retain, erases) else {
+            return;
+        };
         let group = self.clients[GROUP].iter().all(|member| member.subscribed);
         let published = Published {
             topic,
             qos,
             retain,
+            erases,
             acknowledged_ms: None,
-            expected: self.expected(topic, qos),
-            group: (group && matches(GROUP_FILTER, topic)).then_some(qos.min(2)),
+            // Without payload nobody can tell which one it is.
+            expected: if erases { Vec::new() } else { self.expected(topic, qos) },
+            group: (group && !erases && matches(GROUP_FILTER, topic)).then_some(qos.min(2)),
         };
         trace(|| format!("client-{index} publishes {name:?}: {published:?}"));
         self.published.insert(name, published);
@@ -434,7 +473,11 @@ impl World {
                 let bytes = self.clients[index].resend();
                 trace(|| format!("client-{index} sends again: {bytes:x?}"));
                 self.pipes[pipe].to_broker.extend(bytes);
+                self.live.remove(&index);
                 if !session_present || !self.clients[index].subscribed {
+                    if !session_present {
+                        self.live.insert(index, BTreeMap::new());
+                    }
                     let bytes = self.clients[index].subscribe();
                     self.pipes[pipe].to_broker.extend(bytes);
                 }
@@ -484,7 +527,20 @@ impl World {
             ));
         }
         if retain {
-            return self.check_floor(index, name, &topic);
+            self.check_floor(index, name, &topic)?;
+            let newer = self.live.get(&index).and_then(|live| live.get(&topic));
+            return match newer {
+                Some(newer) if *newer > name.1 && !self.may_be_late(name) => Err(format!(
+                    "client-{index} got {name:?} as the retained message of {topic} behind number {newer}"
+                )),
+                _ => Ok(()),
+            };
+        }
+        if published.retain
+            && let Some(live) = self.live.get_mut(&index)
+        {
+            let last = live.entry(topic.clone()).or_default();
+            *last = name.1.max(*last);
         }
         let (knows_all, crashed) = (self.knows_all(), self.crashes > 0);
         let session = self.clients[index].session;
@@ -501,8 +557,7 @@ impl World {
         // So may what was sent before this client had its SUBACK.
         let sure = published.expected.iter().any(|&(client, _)| client == index);
         let ordered = sure && (qos > 0 || published.qos != 1);
-        // What is refused without an answer comes again after what was sent behind it.
-        let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
+        let unanswered = self.may_be_late(name);
         if first && ordered && (knows_all || !crashed) && !unanswered {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
@@ -524,7 +579,7 @@ impl World {
     /// A new session gets no retained message that is older than what was acknowledged before.
     fn check_floor(&self, index: usize, name: MessageName, topic: &str) -> Result<(), String> {
         let floor = self.floors.get(&index).and_then(|floors| floors.get(topic));
-        match floor.filter(|_| self.knows_all()) {
+        match floor.filter(|_| self.knows_all() && !self.late.contains(&name)) {
             Some(floor) if name.1 < *floor => Err(format!(
                 "client-{index} got {name:?} as the retained message of {topic}, number {floor} was acknowledged"
             )),
@@ -649,11 +704,17 @@ impl World {
         probe.filters.push(("#".to_owned(), 0));
         self.clients.push(probe);
         let mut found: BTreeMap<String, MessageName> = BTreeMap::new();
+        let ends = self.retained.iter().map(|(topic, name)| self.retained_end(topic, *name));
+        let sure = ends.filter(|end| matches!(end, RetainedEnd::Is(_))).count();
+        let mut looks = 0;
         for _ in 0..40_000 {
             if self.random.chance(60) {
                 let shard = self.random.below(self.stations.len());
                 self.tick(shard);
                 continue;
+            }
+            if let Some(disk) = &mut self.disk {
+                disk.step(self.now_ms, &mut self.random)?;
             }
             let Some(pipe) = self.clients[index].pipe else {
                 self.client_connect(index);
@@ -672,27 +733,72 @@ impl World {
                     _ => {}
                 }
             }
-            if found.len() == self.retained.len() && self.clients[index].subscribed {
+            // What should not be there would come too.
+            looks += usize::from(found.len() >= sure && self.clients[index].subscribed);
+            if looks > 1000 {
                 break;
             }
         }
         for (topic, name) in &self.retained {
             let last = found.get(*topic);
-            let acknowledged = self.published[name].acknowledged_ms.is_some();
-            // What is refused without an answer comes again after what was sent behind it, and is the last then.
-            let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
-            if unanswered {
-                continue;
-            }
-            if acknowledged && last != Some(name) {
-                return Err(format!("{topic} retains {last:?} where {name:?} was the last"));
-            }
-            let floor = self.retained_since.get(topic).and_then(|versions| versions.last());
-            if floor.is_some_and(|&(_, floor)| last.is_none_or(|last| last.1 < floor)) {
-                return Err(format!("{topic} retains {last:?}, {floor:?} was acknowledged"));
+            let end = self.retained_end(topic, *name);
+            let is_right = match end {
+                RetainedEnd::Is(name) => last == Some(&name),
+                RetainedEnd::None => last.is_none(),
+                RetainedEnd::Unknown => self.may_be_last(topic, *name, last),
+            };
+            if !is_right {
+                return Err(format!("{topic} retains {last:?} where {end:?} is right"));
             }
         }
         Ok(())
+    }
+
+    /// What a topic retains, of which this is the last one.
+    fn retained_end(&self, topic: &str, name: MessageName) -> RetainedEnd {
+        let unanswered = self.may_end_late(name);
+        let published = &self.published[&name];
+        debug_assert_eq!(published.topic, topic);
+        match published.acknowledged_ms {
+            None => RetainedEnd::Unknown,
+            Some(_) if unanswered => RetainedEnd::Unknown,
+            Some(_) if published.erases => RetainedEnd::None,
+            Some(_) => RetainedEnd::Is(name),
+        }
+    }
+
+    /// Whether a message may have been refused without its publisher knowing: it comes again after what was sent behind it.
+    fn may_be_late(&self, name: MessageName) -> bool {
+        let has_no_answer = self.has_refused && self.clients[name.0].version != Version::V5;
+        has_no_answer || self.late.contains(&name)
+    }
+
+    /// Whether the last message of a topic may be one that was published before this.
+    fn may_end_late(&self, name: MessageName) -> bool {
+        let topic = self.published[&name].topic;
+        let mut before = self.late.range((name.0, 0)..=name);
+        let is_one = |late: &MessageName| {
+            let published = &self.published[late];
+            published.retain && published.topic == topic
+        };
+        self.may_be_late(name) || before.any(is_one)
+    }
+
+    /// Whether a topic may retain this, if its last message was not acknowledged: nothing older than the last that was.
+    fn may_be_last(&self, topic: &str, name: MessageName, last: Option<&MessageName>) -> bool {
+        if self.may_end_late(name) {
+            return true;
+        }
+        let known = self.retained_since.get(topic).and_then(|versions| versions.last());
+        let Some(&(_, floor)) = known else { return true };
+        match last {
+            Some(last) => last.1 >= floor && !self.published[last].erases,
+            // One that was not acknowledged may have removed it.
+            None => self
+                .published
+                .range((name.0, floor)..=name)
+                .any(|(_, published)| published.topic == topic && published.erases),
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ring::ShardId;
-use shard::storage::{StoreHealth, StoreReply, StoreRequest, StoredSession};
-use shard::{BATCHES_MAX, StoreLink, StoreMode};
+use shard::storage::{RetainedRead, StoreHealth, StoreReply, StoreRequest, StoredSession};
+use shard::{BATCHES_MAX, READS_MAX, StoreLink, StoreMode};
 use store::Keyspace;
-use store::core::{Boot, Core, Damage, Known, Outcome, load};
+use store::core::{
+    Boot, Core, Damage, Known, Outcome, RetainedBoot, RetainedOf, load, read_retained,
+};
 use store::engine::{Engine, EngineError, EngineRead, SimulatedEngine, SimulatedSnapshot};
 
 use super::random::Random;
@@ -19,12 +21,13 @@ enum Voice {
     Writer,
     Reader,
     Boot,
+    Retained,
 }
 
 /// The answers to one shard.
 struct Outlet {
     sender: Sender<StoreReply>,
-    waiting: [VecDeque<StoreReply>; 3],
+    waiting: [VecDeque<StoreReply>; 4],
 }
 
 /// The store of a broker, and its disk.
@@ -36,6 +39,10 @@ pub struct Disk {
     outlets: Vec<Outlet>,
     boot: Option<Boot<SimulatedSnapshot>>,
     reads: VecDeque<(SimulatedSnapshot, ShardId, StoredSession)>,
+    /// What shards ask about retained messages that they do not hold.
+    retained_reads: Option<Receiver<RetainedRead>>,
+    /// What was committed last; none while the store cannot write.
+    latest: Option<SimulatedSnapshot>,
     has_failed: bool,
     /// How much of its time the machine has for it, in percent.
     pace: u64,
@@ -48,19 +55,25 @@ impl Disk {
         engine: SimulatedEngine,
         shards: usize,
         mode: StoreMode,
+        is_disc_only: bool,
         pace: u64,
     ) -> Result<Self, String> {
         let core = Core::open(engine, shards).map_err(|error| format!("the store: {error}"))?;
         let batches = usize::try_from(BATCHES_MAX).expect("a few");
         let (sender, requests) = bounded(batches * shards);
         let (mut links, mut outlets) = (Vec::new(), Vec::new());
+        let (reads, retained_reads) = is_disc_only.then(|| bounded(READS_MAX * shards)).unzip();
         for _ in 0..shards {
             let (replies, receiver) = unbounded();
-            links.push(Some(StoreLink { requests: sender.clone(), replies: receiver, mode }));
+            let (requests, reads) = (sender.clone(), reads.clone());
+            links.push(Some(StoreLink { requests, replies: receiver, reads, mode }));
             outlets.push(Outlet { sender: replies, waiting: Default::default() });
         }
-        let boot = Boot::new(core.snapshot(), shards, core.numbers_from());
+        let rows = if is_disc_only { RetainedBoot::Rows } else { RetainedBoot::Messages };
+        let boot = Boot::new(core.snapshot(), shards, core.numbers_from(), rows);
         Ok(Self {
+            latest: Some(core.snapshot()),
+            retained_reads,
             core,
             mode,
             requests,
@@ -96,6 +109,7 @@ impl Disk {
             3..6 => self.commit(now_ms, random)?,
             6 => self.boot()?,
             7 => self.read()?,
+            8 => self.read_retained()?,
             _ => {}
         }
         for shard in 0..self.outlets.len() {
@@ -118,6 +132,9 @@ impl Disk {
         while !self.reads.is_empty() {
             self.read()?;
         }
+        while self.has_retained_reads() {
+            self.read_retained()?;
+        }
         for outlet in &mut self.outlets {
             for reply in outlet.waiting.iter_mut().flat_map(|waiting| waiting.drain(..)) {
                 let _ = outlet.sender.send(reply);
@@ -138,6 +155,7 @@ impl Disk {
             && !self.core.has_waiting()
             && !self.has_failed
             && self.reads.is_empty()
+            && !self.has_retained_reads()
             && self.outlets.iter().all(|o| o.waiting.iter().all(VecDeque::is_empty))
     }
 
@@ -147,6 +165,7 @@ impl Disk {
             while random.chance(70)
                 && let Ok(request) = self.requests.try_recv()
             {
+                super::trace(|| format!("half way: {request:?}"));
                 self.core.take(request);
             }
             let half_way = |_: &mut SimulatedEngine| Err(EngineError::Stopped);
@@ -154,7 +173,8 @@ impl Disk {
             let _ = self.core.commit(half_way);
         }
         let mut engine = self.core.into_engine();
-        engine.crash(random.number());
+        let loss = engine.crash(random.number());
+        super::trace(|| format!("{loss:?}"));
         engine
     }
 
@@ -184,6 +204,7 @@ impl Disk {
         if self.has_failed {
             let outcome = self.core.recover().map_err(|error| format!("no recovery: {error}"))?;
             self.has_failed = false;
+            self.latest = Some(self.core.snapshot());
             self.tell(StoreHealth::Good);
             outcome.into_iter().for_each(|outcome| self.done(outcome));
             return Ok(());
@@ -206,6 +227,7 @@ impl Disk {
             Ok(None) => return Ok(()),
             Err(_) => {
                 self.has_failed = true;
+                self.latest = None;
                 self.tell(StoreHealth::Failing);
                 return Ok(());
             }
@@ -221,6 +243,7 @@ impl Disk {
 
     fn done(&mut self, outcome: Outcome) {
         super::trace(|| format!("committed: {:?}", outcome.committed));
+        self.latest = Some(self.core.snapshot());
         for (shard, reply) in outcome.replies {
             self.say(Voice::Writer, shard, reply);
         }
@@ -256,7 +279,29 @@ impl Disk {
         if damage != Damage::default() {
             return Err(format!("damage while {what:?} was read: {damage:?}"));
         }
+        super::trace(|| format!("shard {shard} reads {what:?}"));
         self.say(Voice::Reader, shard, reply);
+        Ok(())
+    }
+
+    fn has_retained_reads(&self) -> bool {
+        self.retained_reads.as_ref().is_some_and(|reads| !reads.is_empty())
+    }
+
+    fn read_retained(&mut self) -> Result<(), String> {
+        let (Some(reads), Some(latest)) = (&self.retained_reads, &self.latest) else {
+            return Ok(());
+        };
+        let Ok(RetainedRead { shard, id, query }) = reads.try_recv() else { return Ok(()) };
+        let mut damage = Damage::default();
+        let of = RetainedOf { shard, shards: self.outlets.len() };
+        let page = read_retained(latest, of, &query, &mut damage)
+            .map_err(|error| format!("the store cannot be read: {error}"))?;
+        if damage != Damage::default() {
+            return Err(format!("damage while {query:?} was read: {damage:?}"));
+        }
+        super::trace(|| format!("shard {shard} reads {query:?}: {page:?}"));
+        self.say(Voice::Retained, shard, StoreReply::RetainedPage { id, page });
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::str;
 use mqtt::PacketId;
 use session::MessageId;
 use shard::BannedWho;
-use shard::storage::{StoredPlace, StoredSession};
+use shard::storage::{RETAINED_TOPIC_LEN_MAX, StoredPlace, StoredSession};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -18,6 +18,7 @@ pub type Key = SmallVec<[u8; 32]>;
 /// The longest text that is part of a key as it is. Engines take keys up to 65,535 bytes, filters with mountpoint and share
 /// name can be longer; a longer text is named by its hash, and the value has all of it.
 const TEXT_LEN_MAX: usize = 60_000;
+const _: () = assert!(RETAINED_TOPIC_LEN_MAX <= TEXT_LEN_MAX);
 const TEXT_PLAIN: u8 = 0;
 const TEXT_HASHED: u8 = 1;
 
@@ -101,6 +102,23 @@ pub fn retained(topic: &str) -> Key {
     let mut key = Key::new();
     text(&mut key, topic);
     key
+}
+
+/// The key of the first topic at or behind this text, in the order of topics' bytes.
+#[must_use]
+pub fn retained_from(text: &str) -> Key {
+    let mut key = Key::new();
+    key.push(TEXT_PLAIN);
+    key.extend_from_slice(text.as_bytes());
+    key
+}
+
+/// The topic of a retained message's key; `None` when it stands in the value.
+///
+/// # Errors
+/// [`CodecError::Malformed`] when it is no such key.
+pub fn read_retained(key: &[u8]) -> Result<Option<&str>, CodecError> {
+    read_text(key)
 }
 
 /// The key of a shared message and of its count.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mqtt::{PacketId, QoS};
 use session::{Message, MessageId, Publication};
 use shard::storage::{
-    SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredState, StoredSubscription,
-    StoredWill,
+    SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredRetainedRow, StoredState,
+    StoredSubscription, StoredWill,
 };
 use shard::{Ban, BannedWho};
 
@@ -348,6 +348,46 @@ pub fn read_message(key: &[u8], value: &[u8]) -> Result<Arc<Message>, CodecError
     let message = take_message(&mut from)?;
     from.end()?;
     Ok(message)
+}
+
+/// What is needed of a retained message that stays on disk; it is not copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetainedOutline<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// Its topic.
+    pub topic: &'a str,
+    /// When it is to be discarded, in milliseconds since the Unix epoch.
+    pub expires_unix_ms: Option<u64>,
+    /// It has no payload: it only says that the topic has none.
+    pub is_gone: bool,
+}
+
+impl RetainedOutline<'_> {
+    /// What a shard is told of it.
+    #[must_use]
+    pub fn row(self) -> StoredRetainedRow {
+        StoredRetainedRow {
+            topic: self.topic.into(),
+            published_unix_ms: self.id.unix_ms(),
+            expires_unix_ms: self.expires_unix_ms,
+            is_gone: self.is_gone,
+        }
+    }
+}
+
+/// Reads the outline of a retained message.
+///
+/// # Errors
+/// [`CodecError`]: the value is damaged.
+pub fn read_retained_outline<'a>(
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<RetainedOutline<'a>, CodecError> {
+    let mut from = Reader::open(key, value)?;
+    let MessageFields { id, topic, expires_unix_ms, payload, .. } = MessageFields::read(&mut from)?;
+    from.end()?;
+    Ok(RetainedOutline { id, topic, expires_unix_ms, is_gone: payload.is_empty() })
 }
 
 /// A delayed message.

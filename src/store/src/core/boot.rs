@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ring::ShardId;
 use router::{home, slot};
 use session::Message;
-use shard::storage::{StoreReply, StoredDelayed, StoredSession, StoredSessionRow};
+use shard::storage::{
+    StoreReply, StoredDelayed, StoredRetainedRow, StoredSession, StoredSessionRow,
+};
 use shard::{Ban, BannedList};
 
 use super::Damage;
@@ -23,12 +25,24 @@ const STEP: usize = 1_024;
 const PASSED_OVER: u32 = 16;
 
 /// Where the reading is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Bans,
     Sessions,
     Retained,
     Delayed,
+    /// Shards have what they wait for; retained messages that stay on disk are told by their rows.
+    RetainedRows,
     Done,
+}
+
+/// What shards get of retained messages at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetainedBoot {
+    /// The messages, before they serve anybody.
+    Messages,
+    /// What they are, behind all else: the messages stay on disk.
+    Rows,
 }
 
 /// Reads what is there at the start.
@@ -36,11 +50,13 @@ pub struct Boot<R> {
     read: R,
     shards: usize,
     numbers_from: u64,
+    retained_boot: RetainedBoot,
     phase: Phase,
     bans: Vec<Ban>,
     from: Key,
     sessions: Vec<Vec<StoredSessionRow>>,
     retained: Vec<Vec<Arc<Message>>>,
+    retained_rows: Vec<Vec<StoredRetainedRow>>,
     delayed: Vec<Vec<StoredDelayed>>,
     damage: Damage,
     found: Found,
@@ -61,9 +77,10 @@ pub struct Found {
 
 impl<R: EngineRead> Boot<R> {
     /// `read` is the state before the first batch of this start, `numbers_from` above all numbers given out before.
-    pub fn new(read: R, shards: usize, numbers_from: u64) -> Self {
+    pub fn new(read: R, shards: usize, numbers_from: u64, retained_boot: RetainedBoot) -> Self {
         Self {
             read,
+            retained_boot,
             shards,
             numbers_from,
             phase: Phase::Bans,
@@ -71,6 +88,7 @@ impl<R: EngineRead> Boot<R> {
             from: Key::new(),
             sessions: (0..shards).map(|_| Vec::new()).collect(),
             retained: (0..shards).map(|_| Vec::new()).collect(),
+            retained_rows: (0..shards).map(|_| Vec::new()).collect(),
             delayed: (0..shards).map(|_| Vec::new()).collect(),
             damage: Damage::default(),
             found: Found::default(),
@@ -94,6 +112,7 @@ impl<R: EngineRead> Boot<R> {
             Phase::Sessions => self.step_sessions()?,
             Phase::Retained => self.step_retained()?,
             Phase::Delayed => self.step_delayed()?,
+            Phase::RetainedRows => self.step_retained_rows()?,
             Phase::Done => return Ok(false),
         };
         let least = if is_end { 1 } else { PAGE };
@@ -103,26 +122,39 @@ impl<R: EngineRead> Boot<R> {
         hand_over(&mut self.retained, least, &mut |shard, page| {
             emit(shard, StoreReply::Retained(page));
         });
+        hand_over(&mut self.retained_rows, least, &mut |shard, page| {
+            emit(shard, StoreReply::RetainedRows(page));
+        });
         hand_over(&mut self.delayed, least, &mut |shard, page| {
             emit(shard, StoreReply::Delayed(page));
         });
         if is_end {
-            self.from = Key::new();
-            self.phase = match self.phase {
-                Phase::Bans => Phase::Sessions,
-                Phase::Sessions => Phase::Retained,
-                Phase::Retained => Phase::Delayed,
-                Phase::Delayed | Phase::Done => Phase::Done,
-            };
+            self.next_phase(emit);
         }
-        if matches!(self.phase, Phase::Done) {
-            let numbers_from = self.numbers_from;
-            for shard in 0..self.shards {
-                emit(ShardId::new(shard), StoreReply::Found { numbers_from });
+        Ok(self.phase != Phase::Done)
+    }
+
+    fn next_phase(&mut self, emit: &mut dyn FnMut(ShardId, StoreReply)) {
+        let is_rows = self.retained_boot == RetainedBoot::Rows;
+        let numbers_from = self.numbers_from;
+        let mut tell_all = |reply: &dyn Fn() -> StoreReply| {
+            (0..self.shards).for_each(|shard| emit(ShardId::new(shard), reply()));
+        };
+        self.from = Key::new();
+        self.phase = match self.phase {
+            Phase::Bans => Phase::Sessions,
+            Phase::Sessions if !is_rows => Phase::Retained,
+            Phase::Sessions | Phase::Retained => Phase::Delayed,
+            Phase::Delayed => {
+                tell_all(&|| StoreReply::Found { numbers_from });
+                if is_rows { Phase::RetainedRows } else { Phase::Done }
             }
-            return Ok(false);
-        }
-        Ok(true)
+            Phase::RetainedRows => {
+                tell_all(&|| StoreReply::RetainedFound);
+                Phase::Done
+            }
+            Phase::Done => Phase::Done,
+        };
     }
 
     /// The bans that were found.
@@ -219,9 +251,24 @@ impl<R: EngineRead> Boot<R> {
             rows.push((slot(message.topic().as_bytes()), message));
             Ok(())
         })?;
-        self.found.retained += rows.len() as u64;
         for (slot, row) in rows {
+            // One without payload says that the topic has none.
+            self.found.retained += u64::from(!row.payload().is_empty());
             self.retained[home(slot, self.shards).index()].push(row);
+        }
+        Ok(is_end)
+    }
+
+    fn step_retained_rows(&mut self) -> Result<bool, EngineError> {
+        let mut rows = Vec::with_capacity(STEP);
+        let is_end = self.read_some(Keyspace::Retained, |key, value| {
+            rows.push(values::read_retained_outline(key, value)?.row());
+            Ok(())
+        })?;
+        for row in rows {
+            self.found.retained += u64::from(!row.is_gone);
+            let slot = slot(row.topic.as_bytes());
+            self.retained_rows[home(slot, self.shards).index()].push(row);
         }
         Ok(is_end)
     }

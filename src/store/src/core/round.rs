@@ -10,6 +10,7 @@ use ring::ShardId;
 use session::{Message, MessageId};
 use shard::storage::{
     PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession, StoredState,
+    is_as_new,
 };
 
 use super::{Damage, Outcome};
@@ -141,6 +142,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 let value = values::message(&key, message);
                 self.set(Keyspace::Retained, key, value, false);
             }
+            StoreOp::RetainAgain { message } => self.retain_again(shard, message)?,
             StoreOp::RemoveRetained { topic } => {
                 self.remove(Keyspace::Retained, keys::retained(topic));
             }
@@ -160,6 +162,33 @@ impl<'e, E: EngineRead> Round<'e, E> {
             }
         }
         Ok(())
+    }
+
+    /// Retains a message that was on its way when the broker ended, unless what its topic has is as new.
+    fn retain_again(&mut self, shard: ShardId, message: &Arc<Message>) -> Result<(), EngineError> {
+        let key = keys::retained(message.topic());
+        let known = self.value(Keyspace::Retained, &key)?;
+        let outline = known.as_deref().map(|known| values::read_retained_outline(&key, known));
+        self.damage.values += u64::from(matches!(outline, Some(Err(_))));
+        let row = match outline {
+            Some(Ok(known)) if is_as_new(known.id, message.id) => known.row(),
+            _ => {
+                let value = values::message(&key, message);
+                let row = values::read_retained_outline(&key, &value).map(|again| again.row());
+                self.set(Keyspace::Retained, key, value, false);
+                row.expect("it was just written")
+            }
+        };
+        self.outcome.replies.push((shard, StoreReply::RetainedIs(row)));
+        Ok(())
+    }
+
+    /// The value of a key with the changes so far.
+    fn value(&self, keyspace: Keyspace, key: &Key) -> Result<Option<Vec<u8>>, EngineError> {
+        match self.pending[keyspace.index()].get(key) {
+            Some(pending) => Ok(pending.value.clone()),
+            None => self.engine.get(keyspace, key),
+        }
     }
 
     fn put_entry(

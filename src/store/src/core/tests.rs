@@ -10,7 +10,7 @@ use shard::storage::{
     StoredSession, StoredState, StoredSubscription,
 };
 
-use super::{Boot, Core, Damage, Known, load};
+use super::{Boot, Core, Damage, Known, RetainedBoot, load};
 use crate::StoreError;
 use crate::codec::{keys, values};
 use crate::engine::{Engine, EngineRead, Keyspace, SimulatedEngine};
@@ -86,6 +86,7 @@ impl Model {
             StoreOp::PutRetained { message } => {
                 self.retained.insert(message.topic().to_owned(), message.id.0);
             }
+            StoreOp::RetainAgain { .. } => unreachable!("only after a start, and not made here"),
             StoreOp::RemoveRetained { topic } => {
                 self.retained.remove(&**topic);
             }
@@ -125,7 +126,7 @@ impl ModelSession {
 /// Reads a store as shards do: the pages of the start, and a load of each session.
 fn read_all(core: &Core<SimulatedEngine>) -> Model {
     let mut model = Model::default();
-    let mut boot = Boot::new(core.snapshot(), 3, core.numbers_from());
+    let mut boot = Boot::new(core.snapshot(), 3, core.numbers_from(), RetainedBoot::Messages);
     let mut rows = Vec::new();
     let mut pages = Vec::new();
     while boot.step(&mut |shard, reply| pages.push((shard, reply))).expect("it reads") {}

@@ -28,6 +28,7 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
         sync,
         bans: Vec::new(),
         shards: outlets,
+        retained_reads: None,
         on_event: Arc::new(|_: StoreEvent<'_>| ()),
     };
     (setup, replies)

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use super::outlet::WriterOutlet;
 use super::reader::{self, Job};
+use super::retained::{self, Latest};
 use super::shared::Shared;
 use super::{Control, OnEvent, StoreEvent, StoreSetup, StoreStage, StoreSync, boot};
 use crate::StoreError;
-use crate::core::{Boot, Core, Outcome};
+use crate::core::{Boot, Core, Outcome, RetainedBoot};
 use crate::engine::{Engine, EngineError, Keyspace};
 
 /// How long after an error it is tried again.
@@ -39,6 +40,10 @@ pub(super) struct Writer<E: Engine> {
     control: Receiver<Control>,
     outlets: Vec<WriterOutlet>,
     jobs: Sender<Job<E::Snapshot>>,
+    /// What retained messages are read from, if shards do not hold them.
+    latest: Option<Arc<Latest<E::Snapshot>>>,
+    /// Dropped, it ends the thread that reads them.
+    stop_reading: Option<Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
     on_event: OnEvent,
     /// Who waits for changes that are no shard's, in their order.
@@ -71,10 +76,12 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { folder, sync, bans, shards, on_event } = setup;
+        let StoreSetup { folder, sync, bans, shards, retained_reads, on_event } = setup;
         let bans: Vec<_> = bans.into_iter().map(|ban| StoreOp::PutBan(Box::new(ban))).collect();
         let core = Core::open_with(engine, shards.len(), &bans)?;
-        let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
+        let boots =
+            if retained_reads.is_some() { RetainedBoot::Rows } else { RetainedBoot::Messages };
+        let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from(), boots);
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
@@ -92,6 +99,17 @@ impl<E: Engine + 'static> Writer<E> {
             "store-read",
             Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader, &tell)),
         )?;
+        let mut helpers = vec![booting, reading];
+        let (mut latest, mut stop_reading) = (None, None);
+        if let Some(reads) = retained_reads {
+            let from = Arc::new(Latest::new(core.snapshot()));
+            latest = Some(Arc::clone(&from));
+            let (stop, stopped) = bounded(0);
+            stop_reading = Some(stop);
+            let (outlets, shared) = (shards.clone(), Arc::clone(&shared));
+            let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared);
+            helpers.push(spawn("store-retained", Box::new(run))?);
+        }
         let mut writer = Self {
             folder,
             has_ended: core.has_ended(),
@@ -102,7 +120,9 @@ impl<E: Engine + 'static> Writer<E> {
             control,
             outlets: shards.into_iter().map(WriterOutlet::new).collect(),
             jobs,
-            helpers: vec![booting, reading],
+            latest,
+            stop_reading,
+            helpers,
             on_event,
             keepers: VecDeque::new(),
             gathering_since: None,
@@ -312,6 +332,8 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn done(&mut self, outcome: Outcome) {
+        // Before shards are told that it is committed: what they ask then has it.
+        self.publish_latest();
         for (shard, reply) in outcome.replies {
             self.outlets[shard.index()].push(reply);
         }
@@ -337,6 +359,12 @@ impl<E: Engine + 'static> Writer<E> {
         }
     }
 
+    fn publish_latest(&self) {
+        if let Some(latest) = &self.latest {
+            latest.set(Some(self.core.snapshot()));
+        }
+    }
+
     fn flush(&mut self) {
         self.has_unsent = false;
         for outlet in &mut self.outlets {
@@ -348,6 +376,10 @@ impl<E: Engine + 'static> Writer<E> {
         let is_new = self.retry_at.is_none();
         // Opening a long journal anew takes a while; it is not to be all this thread does.
         self.retry_at = Some(Instant::now() + RETRY.max(took * 2));
+        // The files are not opened anew while somebody has them open.
+        if let Some(latest) = &self.latest {
+            latest.set(None);
+        }
         let why = error.to_string();
         self.shared.gauges().failed(&why);
         if is_new {
@@ -357,6 +389,7 @@ impl<E: Engine + 'static> Writer<E> {
     }
 
     fn recovered(&mut self) {
+        self.publish_latest();
         self.shared.gauges().recovered();
         self.tell_shards(StoreHealth::Good);
         (self.on_event)(StoreEvent::Good);
@@ -392,6 +425,7 @@ impl<E: Engine + 'static> Writer<E> {
         self.refresh_sizes();
         self.shared.close();
         drop(self.jobs);
+        drop(self.stop_reading);
         for helper in self.helpers.into_iter().chain(self.compacting) {
             if let Err(panic) = helper.join() {
                 std::panic::resume_unwind(panic);
