@@ -118,17 +118,18 @@ impl Shard {
                 self.pass_groups();
             }
             StoreReply::Session { session, entries, received } => {
-                for connection in self.clients.session_loaded(session, entries, &received) {
+                let loaded = self.clients.being_loaded(session);
+                let shared = loaded.map_or_else(Vec::new, |id| self.shared_filters(id));
+                let waiting = self.clients.session_loaded(session, entries, &received, &shared);
+                for connection in waiting {
                     self.resume(connection, pause::LOADING);
                 }
             }
-            StoreReply::Trimmed { lost, .. } => {
-                let kinds = [mqtt::QoS::AtMostOnce, mqtt::QoS::AtLeastOnce, mqtt::QoS::ExactlyOnce];
-                for (qos, count) in kinds.into_iter().zip(lost) {
-                    for _ in 0..count {
-                        self.clients.count_drop(qos, metrics::DropReason::QueueFull);
-                    }
-                }
+            StoreReply::Counts { rows, is_last } => self.clients.counted(rows, is_last),
+            StoreReply::Trimmed { session, lost } => self.clients.queue_trimmed(session, lost),
+            StoreReply::Known { session } => self.clients.message_known(session),
+            StoreReply::Ended { session, lost, by_group, is_last } => {
+                self.unloaded_session_ended(session, lost, by_group, is_last);
             }
             StoreReply::Health(health) => {
                 if let Some(journal) = &mut self.clients.journal {
@@ -140,7 +141,7 @@ impl Shard {
 
     /// Takes a session back as the store has it, without its messages.
     fn restore(&mut self, row: StoredSessionRow) {
-        let StoredSessionRow { session, head, subscriptions, has_messages } = row;
+        let StoredSessionRow { session, head, subscriptions } = row;
         if self.clients.sessions.find(&head.client_id).is_some() {
             log::error!("the store has two sessions of '{}'; one is left out", head.client_id);
             return;
@@ -149,7 +150,7 @@ impl Shard {
         let mut owner = Session::new(&head.client_id, false, head.created_unix_s);
         owner.expiry_interval_s = head.expiry_interval_s;
         owner.stored = carried(session);
-        owner.is_unloaded = has_messages;
+        owner.found_stored();
         owner.will = head.will.map(|will| {
             let (expiry_interval_s, delay_s) = (will.expiry_interval_s, will.delay_s);
             Box::new(Will { message: will.message, expiry_interval_s, delay_s })
@@ -284,7 +285,7 @@ mod tests {
         sent.into_iter().flat_map(|(_, bytes)| bytes).collect()
     }
 
-    fn row(number: u64, client_id: &str, has_messages: bool) -> StoredSessionRow {
+    fn row(number: u64, client_id: &str) -> StoredSessionRow {
         let head = SessionHead {
             client_id: client_id.into(),
             created_unix_s: 1,
@@ -295,7 +296,7 @@ mod tests {
         let slot = slot(client_id.as_bytes());
         let subscriptions = vec![StoredSubscription { filter: "a".into(), options: 1, id: 0 }];
         let session = StoredSession { slot, number };
-        StoredSessionRow { session, head, subscriptions, has_messages }
+        StoredSessionRow { session, head, subscriptions }
     }
 
     fn entry(state: StoredState) -> StoredEntry {
@@ -316,6 +317,7 @@ mod tests {
             retain: false,
             priority: 0,
             subscription_ids: None,
+            by_group: false,
         }
     }
 
@@ -332,7 +334,7 @@ mod tests {
     #[test]
     fn a_session_comes_back_with_its_subscription_and_messages() {
         let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c", true);
+        let stored = row(7, "c");
         let session = stored.session;
         answers.send(StoreReply::Sessions(vec![stored])).unwrap();
         answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();

@@ -15,6 +15,7 @@ use session::{DelayedMessages, Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::away::Away;
 use crate::banned::{BannedList, Flapping};
 use crate::barrier::Barrier;
 use crate::clients::Clients;
@@ -22,7 +23,6 @@ use crate::command::{Command, Reply};
 use crate::connection::Connections;
 use crate::control::Eviction;
 use crate::delayed::DelayedPlaces;
-use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
 use crate::journal::{Journal, StoreMode};
@@ -115,6 +115,8 @@ pub struct Shard {
     pub(crate) seed: u64,
     /// Client ids assigned so far; begins at a number nobody knows.
     pub(crate) assigned: u64,
+    /// The shared groups of sessions that ended while their messages were in the store only: they may go to other members.
+    pub(crate) groups_of_ended: HashMap<u64, Box<[(Box<str>, Box<str>)]>>,
     pub(crate) shared_strategy: SharedStrategy,
     pub(crate) replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Route changes of this tick, for the other shards.
@@ -216,8 +218,7 @@ impl Shard {
             qos0_bytes_max: settings.conn.pending_bytes_max,
             journal,
             barrier: Barrier::new(shards, counts_all),
-            loads: Loads::default(),
-            appended: HashMap::new(),
+            away: Away::default(),
             is_recovering: has_store,
         };
         Self {
@@ -239,6 +240,7 @@ impl Shard {
             handovers: HandOvers::default(),
             names: HashMap::new(),
             assigned: random.next() >> 8,
+            groups_of_ended: HashMap::new(),
             random,
             seed,
             shared_strategy: router_strategy(settings.mqtt.shared_strategy),

@@ -48,6 +48,8 @@ const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
 const GROUP_FILTER: &str = "$share/g/+/b";
 /// The client that asks for a fresh session now and then.
 const RESTLESS: usize = 8;
+/// How long a client stays away at most: longer than any session stays in memory.
+const LONGEST_AWAY_MS: u64 = 7000;
 /// The clients that share it.
 const GROUP: std::ops::Range<usize> = 4..6;
 
@@ -74,6 +76,8 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
+    /// Sessions that had messages when the broker stopped in order.
+    unloaded: usize,
     /// A shard that does not get its core at times.
     slow: Option<usize>,
     /// For so many ticks of any shard.
@@ -125,6 +129,8 @@ pub struct Report {
     pub starts: u64,
     /// Crashes before them.
     pub crashes: usize,
+    /// Sessions that had messages when the broker stopped in order, and whose counts were right.
+    pub counted: usize,
 }
 
 /// Runs one seed with so many shards and steps, and with a store if `mode` says how it keeps.
@@ -157,10 +163,11 @@ pub fn run(
         connections: world.pipes.len(),
         starts: world.starts,
         crashes: world.crashes,
+        counted: world.unloaded,
     })
 }
 
-fn settings() -> Settings {
+fn settings(random: &mut Random) -> Settings {
     let mut settings = Settings::default();
     // The model expects every message, so nothing may be dropped for lack of room; small rings and batches make
     // their limits bite instead.
@@ -172,6 +179,7 @@ fn settings() -> Settings {
     settings.mqtt.receive_maximum = 20;
     settings.session.expiry_interval_s = u32::MAX;
     settings.mesh.batch_bytes_max = 600;
+    settings.store.unload_after_ms = *random.pick(&[0, 0, 20, 1000]);
     settings
 }
 
@@ -203,13 +211,15 @@ impl World {
             }
             clients.push(client);
         }
+        let settings = Arc::new(settings(&mut random));
         Self {
             random,
             seed,
-            settings: Arc::new(settings()),
+            settings,
             mode,
             disk: None,
             starts: 0,
+            unloaded: 0,
             slow: None,
             stall_steps: 0,
             has_refused: false,
@@ -305,7 +315,9 @@ impl World {
 
     fn client_step(&mut self, index: usize, active: bool) -> Result<(), String> {
         let Some(pipe) = self.clients[index].pipe else {
-            self.client_connect(index);
+            if !active || self.now_ms >= self.clients[index].away_until_ms {
+                self.client_connect(index);
+            }
             return Ok(());
         };
         self.client_receive(index, pipe)?;
@@ -367,6 +379,11 @@ impl World {
             self.pipes[pipe].to_broker.clear();
         }
         self.clients[index].disconnected();
+        if self.disk.is_some() && self.random.chance(30) {
+            // Long enough to be unloaded.
+            self.clients[index].away_until_ms =
+                self.now_ms + self.random.number() % LONGEST_AWAY_MS;
+        }
     }
 
     fn client_publish(&mut self, index: usize, pipe: usize) {
@@ -628,18 +645,22 @@ impl World {
             return Err(format!("the replicas differ: {routes:?} routes"));
         }
         for shard in 0..self.stations.len() {
-            let request = Request::SessionsPage { cursor: 0, limit: 256, kind: SessionKind::Any };
-            self.stations[shard].shard.command(Command { token: 1, request });
-            let reply = self.replies[shard].try_recv();
-            let Ok((1, Reply::Sessions(page))) = reply else {
-                return Err(format!("shard {shard} answered {reply:?}"));
-            };
             let left = |row: &&SessionRow| row.inflight + row.mqueue_len + row.awaiting_rel > 0;
-            if let Some(row) = page.rows.iter().find(left) {
+            if let Some(row) = self.session_rows(shard)?.iter().find(left) {
                 return Err(format!("something is left for a session at rest: {row:?}"));
             }
         }
         Ok(())
+    }
+
+    /// The sessions of a shard as it tells them.
+    fn session_rows(&mut self, shard: usize) -> Result<Vec<SessionRow>, String> {
+        let request = Request::SessionsPage { cursor: 0, limit: 256, kind: SessionKind::Any };
+        self.stations[shard].shard.command(Command { token: 1, request });
+        match self.replies[shard].try_recv() {
+            Ok((1, Reply::Sessions(page))) => Ok(page.rows),
+            reply => Err(format!("shard {shard} answered {reply:?}")),
+        }
     }
 
     /// A fresh client that subscribes to everything gets the last retained message of each topic.

@@ -1,5 +1,6 @@
 //! What is there at the start, page by page: sessions with their subscriptions, retained and delayed messages, each to the
-//! shard that has its slot now. Never more in memory than a page for each shard.
+//! shard that has its slot now. Never more in memory than a page for each shard. When shards know all that, and serve, the messages
+//! of the sessions are counted.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use ring::ShardId;
 use router::{home, slot};
 use session::Message;
-use shard::storage::{StoreReply, StoredDelayed, StoredSession, StoredSessionRow};
+use shard::storage::{StoreReply, StoredCounts, StoredDelayed, StoredSession, StoredSessionRow};
 
 use super::Damage;
 use crate::codec::keys::{self, Key};
@@ -18,14 +19,12 @@ use crate::engine::{EngineError, EngineRead, Keyspace};
 const PAGE: usize = 256;
 /// Keys that are read at once.
 const STEP: usize = 1_024;
-/// Entries of one session that are passed over one by one; then the next session is looked for.
-const PASSED_OVER: u32 = 16;
-
 /// Where the reading is.
 enum Phase {
     Sessions,
     Retained,
     Delayed,
+    Counts,
     Done,
 }
 
@@ -39,6 +38,11 @@ pub struct Boot<R> {
     sessions: Vec<Vec<StoredSessionRow>>,
     retained: Vec<Vec<Arc<Message>>>,
     delayed: Vec<Vec<StoredDelayed>>,
+    counts: Vec<Vec<(StoredSession, StoredCounts)>>,
+    /// The session that is being counted, and what was counted of it.
+    counting: Option<(StoredSession, StoredCounts)>,
+    /// Up to where received ids are counted.
+    received_from: Key,
     damage: Damage,
     found: Found,
 }
@@ -68,6 +72,9 @@ impl<R: EngineRead> Boot<R> {
             sessions: (0..shards).map(|_| Vec::new()).collect(),
             retained: (0..shards).map(|_| Vec::new()).collect(),
             delayed: (0..shards).map(|_| Vec::new()).collect(),
+            counts: (0..shards).map(|_| Vec::new()).collect(),
+            counting: None,
+            received_from: Key::new(),
             damage: Damage::default(),
             found: Found::default(),
         }
@@ -82,6 +89,7 @@ impl<R: EngineRead> Boot<R> {
             Phase::Sessions => self.step_sessions()?,
             Phase::Retained => self.step_retained()?,
             Phase::Delayed => self.step_delayed()?,
+            Phase::Counts => self.step_counts()?,
             Phase::Done => return Ok(false),
         };
         let least = if is_end { 1 } else { PAGE };
@@ -94,22 +102,40 @@ impl<R: EngineRead> Boot<R> {
         hand_over(&mut self.delayed, least, &mut |shard, page| {
             emit(shard, StoreReply::Delayed(page));
         });
+        hand_over(&mut self.counts, least, &mut |shard, rows| {
+            emit(shard, StoreReply::Counts { rows, is_last: false });
+        });
         if is_end {
             self.from = Key::new();
-            self.phase = match self.phase {
-                Phase::Sessions => Phase::Retained,
-                Phase::Retained => Phase::Delayed,
-                Phase::Delayed | Phase::Done => Phase::Done,
-            };
+            self.next_phase(emit);
         }
-        if matches!(self.phase, Phase::Done) {
-            let numbers_from = self.numbers_from;
-            for shard in 0..self.shards {
-                emit(ShardId::new(shard), StoreReply::Found { numbers_from });
+        Ok(!matches!(self.phase, Phase::Done))
+    }
+
+    fn next_phase(&mut self, emit: &mut dyn FnMut(ShardId, StoreReply)) {
+        let to_all = |emit: &mut dyn FnMut(ShardId, StoreReply), reply: &dyn Fn() -> StoreReply| {
+            (0..self.shards).for_each(|shard| emit(ShardId::new(shard), reply()));
+        };
+        self.phase = match self.phase {
+            Phase::Sessions => Phase::Retained,
+            Phase::Retained => Phase::Delayed,
+            Phase::Delayed => {
+                let numbers_from = self.numbers_from;
+                to_all(emit, &|| StoreReply::Found { numbers_from });
+                Phase::Counts
             }
-            return Ok(false);
-        }
-        Ok(true)
+            Phase::Counts => {
+                to_all(emit, &|| StoreReply::Counts { rows: Vec::new(), is_last: true });
+                Phase::Done
+            }
+            Phase::Done => Phase::Done,
+        };
+    }
+
+    /// Whether shards know all they need to serve.
+    #[must_use]
+    pub fn has_found_all(&self) -> bool {
+        matches!(self.phase, Phase::Counts | Phase::Done)
     }
 
     /// How much was found so far.
@@ -129,21 +155,13 @@ impl<R: EngineRead> Boot<R> {
         let is_end = self.read_some(Keyspace::Sessions, |key, value| {
             let (session, _) = keys::read_session(key)?;
             let head = values::read_head(key, value)?;
-            rows.push(StoredSessionRow {
-                session,
-                head,
-                subscriptions: Vec::new(),
-                has_messages: false,
-            });
+            rows.push(StoredSessionRow { session, head, subscriptions: Vec::new() });
             Ok(())
         })?;
         if let [first, .., last] | [first @ last] = rows.as_slice() {
             let from = keys::session(first.session);
             let below = keys::behind(&keys::session(last.session));
             self.add_subscriptions(&mut rows, &from, below.as_deref())?;
-            for keyspace in [Keyspace::Entries, Keyspace::Received] {
-                mark_those_with(&self.read, keyspace, &mut rows, &from, below.as_deref())?;
-            }
         }
         self.found.sessions += rows.len() as u64;
         for row in rows {
@@ -208,6 +226,72 @@ impl<R: EngineRead> Boot<R> {
         Ok(is_end)
     }
 
+    fn step_counts(&mut self) -> Result<bool, EngineError> {
+        let mut counted: Vec<(StoredSession, StoredCounts)> = Vec::new();
+        let mut counting = self.counting.take();
+        let is_end = self.read_some(Keyspace::Entries, |key, value| {
+            // What is damaged is found, and said, when it is to be loaded.
+            let (Ok((session, _)), Ok(outline)) =
+                (keys::read_session(key), values::read_entry_outline(key, value))
+            else {
+                return Ok(());
+            };
+            if counting.is_some_and(|(before, _)| before != session) {
+                counted.extend(counting.take());
+            }
+            let (_, counts) = counting.get_or_insert_with(|| (session, StoredCounts::default()));
+            if outline.is_queued {
+                counts.queued = counts.queued.saturating_add(1);
+            } else {
+                counts.inflight = counts.inflight.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        if is_end {
+            counted.extend(counting.take());
+        }
+        self.count_received(&mut counted, counting.map(|(session, _)| session))?;
+        self.counting = counting;
+        for (session, counts) in counted {
+            self.counts[home(session.slot, self.shards).index()].push((session, counts));
+        }
+        Ok(is_end)
+    }
+
+    /// Adds the received ids of the sessions before `below`.
+    fn count_received(
+        &mut self,
+        counted: &mut Vec<(StoredSession, StoredCounts)>,
+        below: Option<StoredSession>,
+    ) -> Result<(), EngineError> {
+        let below = below.map(keys::session);
+        let mut received: Vec<(StoredSession, u16)> = Vec::new();
+        let Self { read, received_from, .. } = self;
+        read.scan(Keyspace::Received, received_from, below.as_deref(), &mut |key, _| {
+            match (keys::read_session(key), received.last_mut()) {
+                (Ok((session, _)), Some((last, ids))) if *last == session => {
+                    *ids = ids.saturating_add(1);
+                }
+                (Ok((session, _)), _) => received.push((session, 1)),
+                (Err(_), _) => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(below) = below {
+            *received_from = below;
+        }
+        for (session, awaiting_rel) in received {
+            match counted.binary_search_by_key(&session, |(session, _)| *session) {
+                Ok(at) => counted[at].1.awaiting_rel = awaiting_rel,
+                Err(at) => {
+                    let counts = StoredCounts { awaiting_rel, ..StoredCounts::default() };
+                    counted.insert(at, (session, counts));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Shows the next keys of a keyspace. Says whether they were the last.
     fn read_some(
         &mut self,
@@ -230,49 +314,6 @@ impl<R: EngineRead> Boot<R> {
         let is_end = next.is_none();
         self.from = next.unwrap_or_default();
         Ok(is_end)
-    }
-}
-
-/// Marks the sessions that have something in this keyspace.
-fn mark_those_with(
-    read: &impl EngineRead,
-    keyspace: Keyspace,
-    rows: &mut [StoredSessionRow],
-    from: &[u8],
-    below: Option<&[u8]>,
-) -> Result<(), EngineError> {
-    let mut from = Key::from_slice(from);
-    let mut rows = rows.iter_mut().peekable();
-    loop {
-        let mut passed: Option<(StoredSession, u32)> = None;
-        let mut skip = None;
-        read.scan(keyspace, &from, below, &mut |key, _| {
-            let Ok((session, _)) = keys::read_session(key) else {
-                return ControlFlow::Continue(());
-            };
-            match &mut passed {
-                Some((last, count)) if *last == session => {
-                    *count += 1;
-                    if *count < PASSED_OVER {
-                        return ControlFlow::Continue(());
-                    }
-                    skip = keys::behind(&keys::session(session));
-                    return ControlFlow::Break(());
-                }
-                _ => passed = Some((session, 1)),
-            }
-            while rows.next_if(|row| row.session < session).is_some() {}
-            match rows.peek_mut() {
-                Some(row) if row.session == session => row.has_messages = true,
-                Some(_) => {}
-                None => return ControlFlow::Break(()),
-            }
-            ControlFlow::Continue(())
-        })?;
-        match skip {
-            Some(next) => from = next,
-            None => return Ok(()),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::engine::EngineRead;
 
 pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
     let start = Instant::now();
+    let mut has_told = false;
     loop {
         let step = boot.step(&mut |shard, reply| {
             // A shard that has ended is not waited for; the others go on.
@@ -29,14 +30,24 @@ pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], sha
                 return;
             }
         }
+        if boot.has_found_all() && !has_told {
+            has_told = true;
+            tell(&boot, start, shared);
+        }
     }
-    let (found, damage) = (boot.found(), boot.damage());
+    let damage = boot.damage();
     if damage.values > 0 {
         log::error!(
             "{} values of the store were damaged and are left out; a backup may have them",
             damage.values
         );
+        shared.gauges().damage_read.values += damage.values;
     }
+}
+
+/// Shards have what they need to serve.
+fn tell<R: EngineRead>(boot: &Boot<R>, start: Instant, shared: &Shared) {
+    let found = boot.found();
     log::info!(
         "the store handed over {} sessions, {} retained and {} delayed messages in {:.1} s",
         found.sessions,
@@ -44,9 +55,6 @@ pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], sha
         found.delayed,
         start.elapsed().as_secs_f64()
     );
-    let mut gauges = shared.gauges();
-    gauges.found = Some(found);
-    gauges.damage_read.values += damage.values;
-    drop(gauges);
+    shared.gauges().found = Some(found);
     shared.reach(StoreStage::Ready);
 }
