@@ -278,6 +278,18 @@ impl Session {
         self.flow().awaiting_rel.receive(id, max, now_ms)
     }
 
+    /// Received ids are those of before a crash, and their PUBRELs may have been forgotten in it.
+    pub fn doubt_received(&mut self, ids: &[PacketId]) {
+        if let Some(flow) = self.here_mut() {
+            ids.iter().for_each(|&id| flow.awaiting_rel.doubt(id));
+        }
+    }
+
+    /// A PUBLISH of `QoS` 2 with DUP 0 came; true if its id was remembered and can only be of a message that is done.
+    pub fn sent_first(&mut self, id: PacketId) -> bool {
+        self.here_mut().is_some_and(|flow| flow.awaiting_rel.sent_first(id))
+    }
+
     /// Whether a received `QoS` 2 message with this id waits for its PUBREL.
     #[must_use]
     pub fn awaits_rel(&self, id: PacketId) -> bool {

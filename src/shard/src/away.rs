@@ -312,6 +312,11 @@ impl Clients {
         let now_ms = self.now.mono_ms;
         let Some(owner) = self.sessions.session_mut(session.0) else { return connections };
         owner.restore(window, queue, received, now_ms);
+        if !self.is_always() {
+            // What was told may have been forgotten, if the broker was killed.
+            let owner = self.sessions.session_mut(session.0).expect("it was just restored");
+            owner.doubt_received(received);
+        }
         self.displace_over(session);
         self.gauge_session(session);
         // If nobody takes it, because who asked is gone.
@@ -358,3 +363,6 @@ fn delivery(place: StoredPlace, entry: &StoredEntry, shared: &SharedFilters) -> 
         message,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub(crate) enum End {
     KeepaliveTimeout,
     /// It does not read what is sent to it.
     SendTimeout,
+    /// What it published cannot be kept now, and its version has no way to tell it so.
+    StoreFailing,
     /// The same client id connected again.
     TakenOver { session_goes_on: bool },
     /// An administrator ended it.
@@ -77,6 +79,7 @@ impl End {
             Self::PartialPacket => "partial_packet",
             Self::KeepaliveTimeout => "keepalive_timeout",
             Self::SendTimeout => "send_timeout",
+            Self::StoreFailing => "store_failing",
             Self::TakenOver { .. } => "conflict",
             Self::Kicked => "kicked",
             Self::ListenerStopped => "listener_stopped",
@@ -98,7 +101,10 @@ impl End {
 
     /// Whether it was the client's doing: what flapping is about.
     fn is_by_client(self) -> bool {
-        !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
+        !matches!(
+            self,
+            Self::Kicked | Self::ListenerStopped | Self::StoreFailing | Self::Shutdown(_)
+        )
     }
 
     /// The same for the layers below MQTT.

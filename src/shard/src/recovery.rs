@@ -6,6 +6,8 @@
 //!
 //! Three steps, which all shards take together: read what the store has and announce the routes; publish again; serve.
 
+use std::collections::VecDeque;
+
 use mqtt::{ParsedFilter, SubscribeOptions};
 use ring::{ShardId, ShardSet};
 use router::{SessionId, SubOptions, slot};
@@ -21,9 +23,12 @@ use crate::storage::{
     ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredSessionRow,
     StoredSubscription,
 };
+use crate::turns::WORK_MAX;
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
 const REPLIES_PER_TICK: usize = 16;
+/// Messages that are published again in one tick.
+const AGAIN_PER_TICK: usize = 1024;
 
 /// How far the start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub(crate) struct Recovery {
     /// Other shards whose messages have arrived.
     ready: ShardSet,
     /// Messages that were on their way when the broker ended.
-    again: Vec<StoredDelayed>,
+    again: VecDeque<StoredDelayed>,
     /// Connections that wait for the end of the start.
     waiting: Vec<ConnectionId>,
 }
@@ -61,7 +66,7 @@ impl Recovery {
             step: if has_store { Step::Reading } else { Step::Serving },
             found: ShardSet::EMPTY,
             ready: ShardSet::EMPTY,
-            again: Vec::new(),
+            again: VecDeque::new(),
             waiting: Vec::new(),
         }
     }
@@ -188,7 +193,7 @@ impl Shard {
         for one in found {
             // A delayed message that is in another slot than its topic's was on its way to the shard of its topic.
             if one.due_unix_ms <= PASSED_ON || one.slot != slot(one.message.topic().as_bytes()) {
-                self.recovery.again.push(one);
+                self.recovery.again.push_back(one);
             } else {
                 self.restore_delayed(one.due_unix_ms, one.number, one.message);
             }
@@ -213,10 +218,8 @@ impl Shard {
         }
         let others = self.shards - 1;
         if self.recovery.step == Step::Again && self.recovery.found.len() == others {
-            for one in std::mem::take(&mut self.recovery.again) {
-                self.publish_again(&one);
-            }
-            if !self.clients.barrier.has_on_their_way() {
+            self.publish_some_again();
+            if self.recovery.again.is_empty() && !self.clients.barrier.has_on_their_way() {
                 self.tell_others(|| ControlMessage::StoreReady);
                 self.recovery.step = Step::Ready;
             }
@@ -234,6 +237,30 @@ impl Shard {
         for to in self.others() {
             self.mesh.send_control(to, message());
         }
+    }
+
+    /// Publishes the next messages again: what a tick has time for, and the store and the mesh have room for.
+    fn publish_some_again(&mut self) {
+        for _ in 0..AGAIN_PER_TICK {
+            if !self.may_publish_again() {
+                return;
+            }
+            let Some(one) = self.recovery.again.pop_front() else { return };
+            self.publish_again(&one);
+        }
+    }
+
+    fn may_publish_again(&self) -> bool {
+        self.clients.work <= WORK_MAX && !self.is_journal_full() && !self.mesh.has_blocked()
+    }
+
+    /// When there is more to be done for the start though nothing comes.
+    pub(crate) fn next_recovery_ms(&self) -> Option<u64> {
+        let is_ready = self.recovery.step == Step::Again
+            && self.recovery.found.len() == self.shards - 1
+            && !self.recovery.again.is_empty();
+        let is_held = self.is_journal_full() || self.mesh.has_blocked();
+        (is_ready && !is_held).then_some(self.clients.now.mono_ms)
     }
 
     /// Publishes a message again that was on its way to other shards when the broker ended.

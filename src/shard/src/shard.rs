@@ -1,7 +1,7 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -132,7 +132,9 @@ pub struct Shard {
     /// Connections that wait for the store to take more.
     pub(crate) store_paused: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
-    pub(crate) resumable: Vec<ConnectionId>,
+    pub(crate) resumable: VecDeque<ConnectionId>,
+    /// Sessions of which the timer has fired.
+    pub(crate) due_sessions: VecDeque<u32>,
     /// Clients that rest for their rate: until when, and the connection.
     pub(crate) rests: BTreeSet<(u64, u32)>,
     /// A producer still has batches for us after our share of a tick.
@@ -253,7 +255,8 @@ impl Shard {
             mesh_paused: Vec::new(),
             turns: Turns::new(),
             store_paused: Vec::new(),
-            resumable: Vec::new(),
+            resumable: VecDeque::new(),
+            due_sessions: VecDeque::new(),
             rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
@@ -330,7 +333,8 @@ impl Shard {
             blocked,
             evicts,
             self.clients.connection_timers.next_ms(),
-            self.clients.session_timers.next_ms().filter(|_| self.session_timers_run()),
+            self.next_session_timer_ms(),
+            self.next_recovery_ms(),
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
@@ -352,7 +356,12 @@ impl Shard {
             && self.turns.is_empty()
             && self.clients.effects.is_empty()
             && !self.clients.barrier.has_current()
-            && self.mesh.endpoint.prepare_park()
+            && if self.is_journal_full() {
+                // The store wakes it when it has committed what waits.
+                self.mesh.endpoint.prepare_park_without_data()
+            } else {
+                self.mesh.endpoint.prepare_park()
+            }
             // Only now: who puts an answer there after this look sees the shard parked and rings.
             && !self.has_store_replies()
     }

@@ -82,8 +82,6 @@ struct World {
     slow: Option<usize>,
     /// For so many ticks of any shard.
     stall_steps: usize,
-    /// The store has failed: clients before MQTT 5 may have had no answer.
-    has_refused: bool,
     /// Steps until the next crash, if it is due.
     crash_in: Option<u32>,
     may_crash: bool,
@@ -222,7 +220,6 @@ impl World {
             unloaded: 0,
             slow: None,
             stall_steps: 0,
-            has_refused: false,
             crash_in: None,
             may_crash,
             crashes_permille,
@@ -256,9 +253,7 @@ impl World {
         if let Some(disk) = &mut self.disk
             && disk.is_next(&mut self.random)
         {
-            let step = disk.step(self.now_ms, &mut self.random);
-            self.has_refused |= disk.has_failed();
-            return step;
+            return disk.step(self.now_ms, &mut self.random);
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -518,9 +513,7 @@ impl World {
         // So may what was sent before this client had its SUBACK.
         let sure = published.expected.iter().any(|&(client, _)| client == index);
         let ordered = sure && (qos > 0 || published.qos != 1);
-        // What is refused without an answer comes again after what was sent behind it.
-        let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
-        if first && ordered && (knows_all || !crashed) && !unanswered {
+        if first && ordered && (knows_all || !crashed) {
             let key = (index, name.0, topic, published.qos);
             let last = self.last_in_order.insert(key, name.1);
             if let Some(last) = last
@@ -549,28 +542,12 @@ impl World {
         }
     }
 
-    /// A client before MQTT 5 that waits for an answer in vain connects again.
-    fn break_unanswered(&mut self) {
-        for index in 0..self.clients.len() {
-            let client = &self.clients[index];
-            if let Some(pipe) = client.pipe
-                && client.version != Version::V5
-                && !client.is_quiet()
-            {
-                self.client_break(index, pipe);
-            }
-        }
-    }
-
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.slow = None;
         let mut quiet = 0;
-        for step in 1..200_000 {
+        for _ in 1..200_000 {
             self.step(false)?;
-            if step % 10_000 == 0 && self.has_refused {
-                self.break_unanswered();
-            }
             let rest = self.clients.iter().all(Client::is_quiet)
                 && self.pipes.iter().all(Pipe::is_quiet)
                 && self.disk.as_ref().is_none_or(Disk::is_quiet);
@@ -700,11 +677,6 @@ impl World {
         for (topic, name) in &self.retained {
             let last = found.get(*topic);
             let acknowledged = self.published[name].acknowledged_ms.is_some();
-            // What is refused without an answer comes again after what was sent behind it, and is the last then.
-            let unanswered = self.has_refused && self.clients[name.0].version != Version::V5;
-            if unanswered {
-                continue;
-            }
             if acknowledged && last != Some(name) {
                 return Err(format!("{topic} retains {last:?} where {name:?} was the last"));
             }
