@@ -86,7 +86,11 @@ impl Clients {
     /// Lets the messages of a session go from memory in a while, if its client is still away then.
     pub fn may_unload(&mut self, session: SessionId) {
         let Some(stay_ms) = self.stay_ms() else { return };
-        let due_ms = self.now.mono_ms + stay_ms;
+        self.unload_after(session, stay_ms);
+    }
+
+    fn unload_after(&mut self, session: SessionId, wait_ms: u64) {
+        let due_ms = self.now.mono_ms + wait_ms;
         let Some(slot) = self.sessions.slot_mut(session.0) else { return };
         let is_kept = slot.session.as_ref().is_some_and(|owner| owner.stored != 0);
         if is_kept && !slot.is_leaving {
@@ -127,9 +131,10 @@ impl Clients {
             if slot.connection != NO_CONNECTION {
                 continue;
             }
-            if slot.offline_ms(now_ms) < stay_ms {
+            let offline_ms = slot.offline_ms(now_ms);
+            if offline_ms < stay_ms {
                 // It was back, and left again.
-                self.may_unload(session);
+                self.unload_after(session, stay_ms - offline_ms);
                 continue;
             }
             let owner = slot.session.as_mut().expect("the slot is in use");
