@@ -12,6 +12,8 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use hashbrown::HashMap;
+
 use ring::ShardId;
 use shard::storage::{StoreBatch, StoreReply, StoreRequest, StoredSession};
 
@@ -37,6 +39,8 @@ pub struct Core<E> {
     in_doubt: Option<InDoubt>,
     /// Sessions that have ended and are too big to be removed at once.
     ended: VecDeque<Ending>,
+    /// See [`Round`].
+    queues_from: HashMap<StoredSession, keys::Key>,
     damage: Damage,
 }
 
@@ -105,6 +109,7 @@ impl<E: Engine> Core<E> {
             waiting: (0..shards).map(|_| VecDeque::new()).collect(),
             in_doubt: None,
             ended: VecDeque::new(),
+            queues_from: HashMap::new(),
             damage: Damage::default(),
         };
         core.ended = core.find_ended()?;
@@ -148,7 +153,9 @@ impl<E: Engine> Core<E> {
         }
         let mut applied = self.applied;
         applied.round += 1;
-        let mut round = Round::new(&self.engine, self.damage);
+        // After an error nothing is known of what was written.
+        let queues_from = std::mem::take(&mut self.queues_from);
+        let mut round = Round::new(&self.engine, self.damage).with_queues_from(queues_from);
         for (shard, &count) in batches.iter().enumerate() {
             for batch in self.waiting[shard].iter().take(count) {
                 applied.numbers_below = applied.numbers_below.max(batch.numbers_below);
@@ -161,7 +168,10 @@ impl<E: Engine> Core<E> {
         let outcome = finished.outcome;
         let engine = &mut self.engine;
         match engine.write(finished.changes).and_then(|()| settle(engine)) {
-            Ok(is_synced) => self.written(applied, is_synced),
+            Ok(is_synced) => {
+                self.written(applied, is_synced);
+                self.queues_from = finished.queues_from;
+            }
             Err(error) => {
                 self.in_doubt = Some(InDoubt { applied, outcome, batches });
                 return Err(error);

@@ -20,6 +20,9 @@ use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
 
+/// Most sessions of which it is remembered where their queue begins.
+const QUEUES_MAX: usize = 65_536;
+
 /// A key that is changed.
 struct Pending {
     value: Option<Vec<u8>>,
@@ -74,6 +77,9 @@ pub(super) struct Round<'e, E> {
     uses: HashMap<MessageId, Use>,
     /// The messages of sessions that were asked about.
     known: HashMap<StoredSession, HashSet<MessageId>>,
+    /// Where the queue of a session begins that was trimmed: before it there is much that was removed, and a scan would pass over
+    /// all of it again.
+    queues_from: HashMap<StoredSession, Key>,
     ended: Vec<Ending>,
     outcome: Outcome,
     damage: Damage,
@@ -85,6 +91,7 @@ pub(super) struct Finished {
     pub(super) outcome: Outcome,
     /// Sessions that are marked as ended.
     pub(super) ended: Vec<Ending>,
+    pub(super) queues_from: HashMap<StoredSession, Key>,
     pub(super) damage: Damage,
 }
 
@@ -95,10 +102,17 @@ impl<'e, E: EngineRead> Round<'e, E> {
             pending: Default::default(),
             uses: HashMap::new(),
             known: HashMap::new(),
+            queues_from: HashMap::new(),
             ended: Vec::new(),
             outcome: Outcome::default(),
             damage,
         }
+    }
+
+    /// What the round before found out about where queues begin.
+    pub(super) fn with_queues_from(mut self, queues_from: HashMap<StoredSession, Key>) -> Self {
+        self.queues_from = queues_from;
+        self
     }
 
     pub(super) fn apply(&mut self, shard: ShardId, batch: &StoreBatch) -> Result<(), EngineError> {
@@ -131,7 +145,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
             }));
         }
         self.outcome.keys = changes.len() as u64;
-        Ok(Finished { changes, outcome: self.outcome, ended: self.ended, damage: self.damage })
+        if self.queues_from.len() > QUEUES_MAX {
+            self.queues_from.clear();
+        }
+        let Self { outcome, ended, queues_from, damage, .. } = self;
+        Ok(Finished { changes, outcome, ended, queues_from, damage })
     }
 
     fn op(&mut self, shard: ShardId, op: &StoreOp) -> Result<(), EngineError> {
@@ -211,6 +229,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
         let key = keys::entry(session, place);
         if !is_new && entry.message.is_none() {
             self.release_use(place, &key)?;
+        }
+        if entry.state == StoredState::Queued
+            && self.queues_from.get(&session).is_some_and(|from| key < *from)
+        {
+            self.queues_from.remove(&session);
         }
         let value = values::entry(&key, place, entry);
         self.set(Keyspace::Entries, key, value, is_new);
@@ -348,7 +371,9 @@ impl<'e, E: EngineRead> Round<'e, E> {
     ) -> Result<(), EngineError> {
         let mut queued: Vec<(Key, EntryOutline)> = Vec::new();
         let mut damaged = 0;
-        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+        let prefix = keys::session(session);
+        let from = self.queues_from.get(&session).unwrap_or(&prefix);
+        self.show_from(Keyspace::Entries, from, &prefix, &mut |key, value| {
             match values::read_entry_outline(key, value) {
                 Ok(outline) if outline.is_queued => queued.push((Key::from_slice(key), outline)),
                 Ok(_) => {}
@@ -361,6 +386,9 @@ impl<'e, E: EngineRead> Round<'e, E> {
         // As `session::Mqueue` displaces them; they are in the order of their places, and the sort keeps it.
         queued.sort_by_key(|(_, outline)| (outline.qos != QoS::AtMostOnce, outline.priority));
         let mut lost = [0; 3];
+        if let Some(first) = queued[excess..].iter().map(|(key, _)| key).min() {
+            self.queues_from.insert(session, first.clone());
+        }
         for (key, outline) in queued.into_iter().take(excess) {
             self.remove(Keyspace::Entries, key);
             lost[usize::from(outline.qos.bits())] += 1;
@@ -394,13 +422,24 @@ impl<'e, E: EngineRead> Round<'e, E> {
         prefix: &[u8],
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
+        self.show_from(keyspace, prefix, prefix, visit)
+    }
+
+    /// The same from a key on.
+    fn show_from(
+        &self,
+        keyspace: Keyspace,
+        from: &[u8],
+        prefix: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         let mut pending = self.pending[keyspace.index()]
-            .range(Key::from_slice(prefix)..)
+            .range(Key::from_slice(from)..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .peekable();
         let mut flow = ControlFlow::Continue(());
         let below = keys::behind(prefix);
-        self.engine.scan(keyspace, prefix, below.as_deref(), &mut |key, value| {
+        self.engine.scan(keyspace, from, below.as_deref(), &mut |key, value| {
             while let Some((earlier, change)) = pending.next_if(|(own, _)| own.as_slice() < key) {
                 if let Some(value) = &change.value {
                     flow = visit(earlier, value);
