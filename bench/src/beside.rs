@@ -2,13 +2,14 @@
 //! already feel of handshakes and of a storm of reconnects.
 //!
 //! The load is applied to the listener of `--port`; probes, or the plain clients of `tls-idle`, are on that of `--beside-port`. The
-//! threads of the load have the lowest priority, so that a probe on the same CPU does not wait for them.
+//! threads of the load have the lowest priority and those of the probes a real-time one, so that a probe on the same CPU does not wait for
+//! them; what the kernel does for the load in its own time it waits for all the same.
 
 use crate::cli::{Scenario, ScenarioArgs, seconds};
 use crate::clients::{Command, Report};
 use crate::error::BenchError;
 use crate::names::PREFIX_LEN_MAX;
-use crate::plan::{Counts, Load, Plan, Shape};
+use crate::plan::{Counts, Load, Plan, Shape, Urgency};
 use crate::report::{self, float, ratio, round};
 use crate::run::{self, Course, Generator, Memory, Snapshot};
 use clap::Args;
@@ -59,7 +60,8 @@ impl Group {
             let text = format!("--probe-rate is 0.001 to 1000000 per second, not {rate}");
             return Err(BenchError::Option(text));
         }
-        let mut load = Load { qos: 1, rate, connect_rate: 0, ..load.clone() };
+        let mut load =
+            Load { qos: 1, urgency: Urgency::Probe, rate, connect_rate: 0, ..load.clone() };
         // Where there are several CPUs, not that of the load's first thread.
         let others = load.cpus.len().min(1);
         load.cpus.rotate_left(others);
@@ -192,7 +194,7 @@ fn handshakes(
         probes.push(probe);
     }
     let quiet = quiet(args, &mut probes, course)?;
-    let background = Load { is_background: true, ..load.clone() };
+    let background = Load { urgency: Urgency::Background, ..load.clone() };
     let paced = visits(plan, &background, course, &probes)?;
     let flat = Load { rate: 0.0, ..background.clone() };
     let flat = visits(plan, &flat, course, &[])?;
@@ -343,7 +345,7 @@ fn reconnects(
     let group = Group::probes(args, load, true)?;
     let mut probe = Generator::start(&group.plan, &group.load, course)?;
     connect(&mut probe, args.beside.probes)?;
-    let background = Load { is_background: true, ..load.clone() };
+    let background = Load { urgency: Urgency::Background, ..load.clone() };
     let mut generator = Generator::start(plan, &background, course)?;
     connect(&mut generator, plan.counts.idle)?;
     let mut probes = [probe];

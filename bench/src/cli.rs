@@ -7,7 +7,7 @@ use crate::emqtt::{ConnArgs, PubArgs, SubArgs};
 use crate::error::BenchError;
 use crate::million::MillionArgs;
 use crate::names::PREFIX_LEN_MAX;
-use crate::plan::{Counts, Load, Plan, Shape};
+use crate::plan::{Counts, Load, Plan, Shape, Urgency};
 use crate::run::Course;
 use crate::sources;
 pub use crate::sources::parse as parse_sources;
@@ -456,7 +456,7 @@ impl ScenarioArgs {
         Ok(Load {
             target,
             layers: self.layers()?,
-            is_background: false,
+            urgency: Urgency::Ordinary,
             sources,
             version: match version {
                 "31" => Version::V3_1,

@@ -84,6 +84,18 @@ pub struct Plan {
     pub names: Names,
 }
 
+/// Whether the threads of a load go before others on their CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// They give way to others: they are not what is measured.
+    Background,
+    /// As all threads.
+    #[default]
+    Ordinary,
+    /// They go before all others: what they measure is not to include that they wait for their CPU.
+    Probe,
+}
+
 /// How the load is applied.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -91,8 +103,8 @@ pub struct Load {
     pub target: SocketAddrV4,
     /// What stands between the wire and MQTT there.
     pub layers: Option<Arc<ClientFilterSettings>>,
-    /// Its threads give way to others on their CPU: they are not what is measured.
-    pub is_background: bool,
+    /// Who of several threads on one CPU goes first.
+    pub urgency: Urgency,
     /// Source addresses, used in turn; empty: the kernel chooses.
     pub sources: Vec<Ipv4Addr>,
     /// Protocol version.

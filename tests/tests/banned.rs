@@ -1,10 +1,10 @@
 //! Who may not connect: bans by hand, and for flapping (SEED-AUTH-19).
 
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use ringmq_tests::broker::{new_folder, refused};
 use ringmq_tests::{Broker, Connect, V5, V31, V311, id};
 
 /// What CONNACK says to a client.
@@ -69,35 +69,75 @@ fn seed_auth_19_bans_by_hand() {
     }
 }
 
-/// SEED-AUTH-19: the list outlives the broker; one that cannot be read stops the start with one line.
+/// SEED-AUTH-19: what a command has answered outlives a kill right after, and the number of shards.
 #[test]
-fn bans_are_kept() {
-    let folder: PathBuf = std::env::temp_dir().join(format!("ringmq-banned-{}", id()));
-    let file = folder.join("banned.json");
-    fs::create_dir_all(&folder).unwrap();
-    let kept = {
-        let broker = Broker::start_in(&folder, &[]);
-        let _ = broker.cli(&["banned", "add", "clientid", "bad", "--by", "ann"]);
-        fs::read(&file).unwrap()
-    };
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(&file, &kept).unwrap();
-    {
-        let broker = Broker::start_in(&folder, &[]);
+fn bans_outlive_a_kill() {
+    for sync in ["store.sync=always", "store.sync=60s"] {
+        let broker = Broker::start(&[sync, "--shards", "2"]);
+        let folder = broker.folder().to_path_buf();
+        let _ = broker.cli(&["banned", "add", "clientid", "gone", "--by", "ann"]);
+        let _ = broker.cli(&["banned", "add", "clientid", "short", "--for", "2s"]);
+        let _ = broker.cli(&["banned", "del", "clientid", "gone"]);
+        let _ = broker.cli(&["banned", "add", "username", "mallory", "--for", "1h"]);
+        let listed =
+            broker.cli(&["banned", "add", "clientid", "bad", "--reason", "why", "--by", "ann"]);
+        assert_eq!(listed, "ok\n");
+        let listed = broker.cli(&["banned", "list"]);
+        broker.kill();
+        let broker = Broker::start_in(&folder, &[sync, "--shards", "3"]);
+        assert!(listed.contains("reason=why") && listed.lines().count() == 3, "{listed}");
+        for line in listed.lines().filter(|line| !line.contains("short")) {
+            assert!(broker.cli(&["banned", "list"]).contains(line), "{line}");
+        }
         assert_eq!(code(&broker, &Connect::new(V5, "bad")), 0x8A);
-        assert!(broker.cli(&["banned", "list"]).contains("Banned(clientid, bad, reason=, by=ann"));
+        assert_eq!(code(&broker, &Connect::new(V5, "gone")), 0);
+        thread::sleep(Duration::from_millis(2100));
+        assert_eq!(code(&broker, &Connect::new(V5, "short")), 0);
+        assert!(!folder.join("banned.json").exists());
     }
-    fs::create_dir_all(&folder).unwrap();
+}
+
+/// SEED-AUTH-19: a list of before there was a store is taken over once; without a store it stays a file.
+#[test]
+fn a_file_of_bans_is_taken_over_by_the_store() {
+    let folder = new_folder();
+    let file = folder.join("banned.json");
+    let off = ["store.enable=off"];
+    let broker = Broker::start_in(&folder, &off);
+    let _ = broker.cli(&["banned", "add", "clientid", "bad", "--by", "ann"]);
+    broker.kill();
+    let broker = Broker::start_in(&folder, &off);
+    assert_eq!(code(&broker, &Connect::new(V5, "bad")), 0x8A);
+    broker.stop_and_keep();
+    assert!(file.exists());
+    let broker = Broker::start_in(&folder, &[]);
+    assert_eq!(code(&broker, &Connect::new(V5, "bad")), 0x8A);
+    assert!(broker.cli(&["banned", "list"]).contains("Banned(clientid, bad, reason=, by=ann"));
+    assert!(!file.exists());
+    // A backup has them too.
+    let saved = new_folder().join("saved");
+    let _ = broker.cli(&["store", "backup", saved.to_str().unwrap()]);
+    let _ = broker.cli(&["banned", "del", "clientid", "bad"]);
+    broker.kill();
+    let broker = Broker::start_in(&folder, &[]);
+    assert_eq!(broker.cli(&["banned", "list"]), "");
+    let _ = broker.cli(&["store", "restore", saved.to_str().unwrap()]);
+    broker.stop_and_keep();
+    let broker = Broker::start_in(&folder, &[]);
+    assert_eq!(code(&broker, &Connect::new(V5, "bad")), 0x8A);
+    let _ = fs::remove_dir_all(saved.parent().unwrap());
+}
+
+/// SEED-AUTH-19: a file that cannot be read stops the start with one line.
+#[test]
+fn a_broken_file_of_bans_is_told() {
+    let folder = new_folder();
+    let file = folder.join("banned.json");
     fs::write(&file, "rubbish\n").unwrap();
-    let output = std::process::Command::new(ringmq_tests::broker::binary())
-        .args(["console", "--set", "listener.tcp.external=127.0.0.1:0", "--data"])
-        .arg(&folder)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let (status, text) = refused(&folder, &[]);
+    assert_eq!(status, Some(1), "{text}");
     let start = format!("ringmq: {}:1: this line is no ban: ", file.display());
-    assert!(text.starts_with(&start) && text.lines().count() == 1, "{text}");
+    assert!(text.lines().last().unwrap().starts_with(&start), "{text}");
     let _ = fs::remove_dir_all(&folder);
 }
 

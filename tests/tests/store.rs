@@ -502,6 +502,72 @@ fn a_broker_without_a_store_keeps_nothing_and_writes_nothing() {
     client.expect_nothing();
 }
 
+/// SEED-CLI-48: what a command has removed stays removed, also if the broker is killed right after its answer.
+#[test]
+fn what_commands_remove_does_not_come_back() {
+    let arguments = ["store.sync=60s", "--shards", "2"];
+    let broker = Broker::start(&arguments);
+    let name = topic();
+    let mut publisher = broker.client(V5);
+    for number in 0..10 {
+        publisher.publish_retained(&format!("{name}/{number}"), "x", 1);
+        publisher.publish(&format!("$delayed/3600/{name}/{number}"), "x", 1);
+    }
+    let broker = again(broker, false, &arguments);
+    let listed = broker.cli(&["delayed", "list", "--json"]);
+    assert_eq!(listed.lines().count(), 10, "{listed}");
+    for line in listed.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let _ = broker.cli(&["delayed", "delete", row["id"].as_str().unwrap()]);
+    }
+    let _ = broker.cli(&["retainer", "clean", &format!("{name}/#")]);
+    let broker = again(broker, true, &arguments);
+    assert_eq!(broker.cli(&["delayed", "list"]), "");
+    let mut client = broker.client(V5);
+    client.subscribe(&format!("{name}/#"), 0);
+    client.expect_nothing();
+}
+
+/// SEED-CLI-48: a backup that is taken while messages come is one moment of the store: what was acknowledged before is in it, and
+/// nothing behind a gap. Its folder is not the store's.
+#[test]
+fn a_backup_under_load_is_one_moment() {
+    let sync = "store.sync=always";
+    let broker = Broker::start(&[sync, "mqtt.mqueue.max_length=0"]);
+    let (name, connect) = (topic(), kept(&id(), 300));
+    broker.connect(&connect).subscribe(&name, 1);
+    let mut publisher = broker.client(V5);
+    (0..100).for_each(|n| publisher.publish(&name, &n.to_string(), 1));
+    let saved = ringmq_tests::broker::new_folder().join("saved");
+    let folder = broker.folder().join("store");
+    for place in [folder.join("saved"), folder, broker.folder().to_path_buf()] {
+        let output = broker.command(&["store", "backup", place.to_str().unwrap()]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && text.contains("name another folder"), "{text}");
+    }
+    thread::scope(|scope| {
+        let backup = scope.spawn(|| broker.cli(&["store", "backup", saved.to_str().unwrap()]));
+        let mut number = 100;
+        while !backup.is_finished() || number < 300 {
+            publisher.publish(&name, &number.to_string(), 1);
+            number += 1;
+        }
+    });
+    let _ = broker.cli(&["store", "restore", saved.to_str().unwrap()]);
+    let broker = again(broker, true, &[sync, "mqtt.mqueue.max_length=0"]);
+    let mut client = back(&broker, &connect);
+    for number in 0..100 {
+        assert_eq!(client.message().text(), number.to_string());
+    }
+    let mut next = 100;
+    while let Event::Packet(Packet::Publish(publish)) = client.event(QUIET * 2) {
+        client.acknowledge(&publish);
+        assert_eq!(publish.text(), next.to_string());
+        next += 1;
+    }
+    let _ = std::fs::remove_dir_all(saved.parent().unwrap());
+}
+
 #[test]
 fn a_second_broker_on_a_data_folder_is_refused() {
     let broker = Broker::start(&[]);

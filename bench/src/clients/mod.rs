@@ -17,7 +17,7 @@ pub use failure::Failure;
 pub use shared::{Counters, Report, Shared, add};
 
 use crate::engine::{Agent, CloseCause, Net, Route, Timer};
-use crate::plan::{Counts, Load, Plan, Role, Shape};
+use crate::plan::{Counts, Load, Plan, Role, Shape, Urgency};
 use crate::sys;
 use crate::wire::{self, Frame, Malformed};
 use churn::Churn;
@@ -296,10 +296,12 @@ impl Agent for Clients {
             // The reactor has pinned its thread. Should the kernel refuse, it stays where it is.
             let _ = sys::pin(&self.affinity);
         }
-        if self.load.is_background {
-            // Should the kernel refuse, it takes its turn as all others.
-            let _ = sys::be_nice();
-        }
+        // Should the kernel refuse, it takes its turn as all others.
+        let _ = match self.load.urgency {
+            Urgency::Background => sys::be_nice(),
+            Urgency::Ordinary => Ok(()),
+            Urgency::Probe => sys::be_first(),
+        };
     }
 
     fn route(&mut self, client: u32) -> Route {

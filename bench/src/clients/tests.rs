@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::Engine;
-use crate::plan::Plan;
+use crate::plan::{Plan, Urgency};
 use crate::wire::{STAMP_LEN, Version};
 use reactor::Core;
 use ring::Mesh;
@@ -26,7 +26,7 @@ fn load(rate: f64) -> Load {
     Load {
         target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
         layers: None,
-        is_background: false,
+        urgency: Urgency::Ordinary,
         sources: Vec::new(),
         version: Version::V3_1_1,
         qos: 0,

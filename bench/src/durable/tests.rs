@@ -5,7 +5,7 @@ use super::layout::Layout;
 use super::tally::Tally;
 use crate::engine::Engine;
 use crate::names::Names;
-use crate::plan::Load;
+use crate::plan::{Load, Urgency};
 use crate::wire::{self, STAMP_LEN, Version};
 use reactor::Core;
 use ring::Mesh;
@@ -46,7 +46,7 @@ impl Bench {
         let load = Load {
             target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
             layers: None,
-            is_background: false,
+            urgency: Urgency::Ordinary,
             sources: Vec::new(),
             version: Version::V3_1_1,
             qos,

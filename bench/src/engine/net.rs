@@ -16,6 +16,10 @@ const OPENING: u32 = NONE - 1;
 /// As [`OPENING`], but nobody wants it any more.
 const ABANDONED: u32 = NONE - 2;
 
+/// Connections closed in one round of effects: the kernel closes all of an enter in one go, and a thread that measures on the same
+/// CPU would wait for that.
+const CLOSES_MAX: usize = 16;
+
 /// The connections, timers and effects of one thread.
 #[derive(Debug)]
 pub struct Net {
@@ -26,6 +30,7 @@ pub struct Net {
     pub(super) ios: Ios,
     pub(super) layers: Layers,
     effects: Vec<Effect>,
+    closes: VecDeque<(ConnectionId, CloseMode)>,
     dirty: Vec<ConnectionId>,
     to_open: VecDeque<u32>,
     /// Slots in use.
@@ -47,6 +52,7 @@ impl Net {
             ios: Ios::default(),
             layers: Layers::default(),
             effects: Vec::new(),
+            closes: VecDeque::new(),
             dirty: Vec::new(),
             to_open: VecDeque::new(),
             open: 0,
@@ -117,7 +123,7 @@ impl Net {
                 let connection = self.connections.at(index).expect("an open client has a slot");
                 connection.client = NONE;
                 let id = ConnectionId { index, generation: connection.generation() };
-                self.effects.push(Effect::Close { id, mode });
+                self.closes.push_back((id, mode));
             }
         }
     }
@@ -181,7 +187,7 @@ impl Net {
         } else {
             self.slots[at(client)] = NONE;
             self.connections.at(index).expect("taken above").client = NONE;
-            self.effects.push(Effect::Close { id, mode: CloseMode::Now });
+            self.closes.push_back((id, CloseMode::Now));
         }
         (id, is_wanted)
     }
@@ -213,6 +219,9 @@ impl Net {
 
     pub(super) fn drain_effects(&mut self, effects: &mut Vec<Effect>) {
         std::mem::swap(&mut self.effects, effects);
+        let closes = self.closes.len().min(CLOSES_MAX);
+        let closes = self.closes.drain(..closes);
+        effects.extend(closes.map(|(id, mode)| Effect::Close { id, mode }));
         for id in self.dirty.drain(..) {
             if let Some(connection) = self.connections.get(id) {
                 connection.clear(DIRTY);

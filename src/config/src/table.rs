@@ -467,8 +467,10 @@ section! {
     /// Bits of an IPv4 address that make a source prefix.
     "overload.prefix_ipv4" => prefix_ipv4: u8, integer(0, 32), "24";
 
-    /// The same of an IPv6 address.
-    "overload.prefix_ipv6" => prefix_ipv6: u8, integer(0, 128), "64";
+    /// The same of an IPv6 address. One customer has a /48 or a /56, so 65,536 or 256 networks of 64 bits: by those
+    /// it would have as many turns as all others together. A /48 is at most one customer with
+    /// many hosts, or some 256 with a /56 each, about as many as share an IPv4 /24.
+    "overload.prefix_ipv6" => prefix_ipv6: u8, integer(0, 128), "48";
 }
 
 section! {

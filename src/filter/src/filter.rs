@@ -231,6 +231,13 @@ impl Filter {
         }
     }
 
+    /// Whether received bytes ask for work of a handshake: a record of that kind (RFC 8446, 5.1), not an alert that says why the peer
+    /// has gone.
+    pub fn asks_for_handshake(&self, raw: &[u8]) -> bool {
+        const HANDSHAKE: u8 = 22;
+        self.stage() == Stage::Tls && raw.first() == Some(&HANDSHAKE)
+    }
+
     /// How far the connection has come.
     pub fn stage(&self) -> Stage {
         if self.is_ended {

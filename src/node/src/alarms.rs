@@ -71,6 +71,12 @@ pub const STORE_FAILING: AlarmKind = AlarmKind {
     severity: Severity::Critical,
     title: "the store cannot write: messages of QoS 1 and 2 are refused",
 };
+/// Something of the store cannot be read. Active until the next start: what it was is not whole before somebody has mended it.
+pub const STORE_DAMAGED: AlarmKind = AlarmKind {
+    id: "store_damaged",
+    severity: Severity::Critical,
+    title: "the store is damaged: part of what it kept cannot be read",
+};
 /// Queues of sessions are above `mqtt.mqueue.high_watermark` (SEED-SESS-10).
 pub const QUEUE_HIGH_WATERMARK: AlarmKind = AlarmKind {
     id: "queue_high_watermark",

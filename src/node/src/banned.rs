@@ -1,18 +1,26 @@
-//! The list of who may not connect, kept in the data folder (SEED-AUTH-19).
+//! The list of who may not connect (SEED-AUTH-19).
 //!
-//! The file `banned.json` holds a ban a line. It is written whole beside the old one and put in its place, so that a crash
-//! leaves one or the other.
+//! It is kept in the store, and a change is committed before its command is answered. Without a store (`store.enable = off`) it
+//! is kept in the file `banned.json` of the data folder, a ban a line: a ban is not to end with the broker. The file is written
+//! whole beside the old one and put in its place, so that a crash leaves one or the other. A store takes over what is in such a
+//! file at its next start.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use displaydoc::Display;
 use serde::{Deserialize, Serialize};
+use shard::storage::StoreOp;
 use shard::{Ban, BannedList, BannedWho};
+use store::StoreError;
 use thiserror::Error;
+
+use crate::store::NodeStore;
 
 /// Name of the file in the data folder.
 const FILE: &str = "banned.json";
@@ -32,6 +40,10 @@ pub enum BannedError {
     Line(PathBuf, usize, String),
     /// cannot write the list of bans {0}: {1}
     Write(PathBuf, io::Error),
+    /// the bans are still being read from the store; try again in a while
+    Reading,
+    /// {0}
+    Store(#[from] StoreError),
     /// there are 10000 bans already, which is the most; delete some, or ban addresses in the firewall
     Full,
     /// {0:?} is no address
@@ -111,6 +123,8 @@ fn from_line(text: &str) -> Result<Ban, String> {
 pub(crate) struct BannedStore {
     path: PathBuf,
     bans: Mutex<Vec<Ban>>,
+    /// The store keeps them, and they are not read yet.
+    is_reading: AtomicBool,
 }
 
 impl BannedStore {
@@ -134,7 +148,32 @@ impl BannedStore {
         if bans.len() > BANS_MAX {
             return Err(BannedError::Full);
         }
-        Ok(BannedStore { path, bans: Mutex::new(bans) })
+        Ok(BannedStore { path, bans: Mutex::new(bans), is_reading: AtomicBool::new(false) })
+    }
+
+    /// The bans, for a store to take over; those it has are not known yet.
+    pub fn hand_over(&self) -> Vec<Ban> {
+        self.is_reading.store(true, Ordering::Release);
+        self.lock().clone()
+    }
+
+    /// The store has these, with those of the file, which is needed no more.
+    pub fn found(&self, bans: Vec<Ban>) {
+        *self.lock() = bans;
+        self.is_reading.store(false, Ordering::Release);
+        match fs::remove_file(&self.path) {
+            Ok(()) => log::info!("the bans of {} are kept in the store now", self.path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => log::warn!(
+                "cannot remove {}, whose bans are in the store now: {error}; remove it, else the next start takes them over again",
+                self.path.display()
+            ),
+        }
+    }
+
+    /// Whether it is not known yet what the store has.
+    pub fn is_reading(&self) -> bool {
+        self.is_reading.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Ban>> {
@@ -152,7 +191,7 @@ impl BannedStore {
     }
 
     /// Adds a ban, or replaces that of the same client. Kept when it returns.
-    pub fn add(&self, ban: Ban) -> Result<(), BannedError> {
+    pub fn add(&self, ban: Ban, store: Option<&NodeStore>) -> Result<(), BannedError> {
         if ban.reason.len() > TEXT_MAX || ban.by.len() > TEXT_MAX {
             return Err(BannedError::Text);
         }
@@ -163,21 +202,40 @@ impl BannedStore {
             return Err(BannedError::Full);
         }
         changed.push(ban);
-        self.write(&changed)?;
-        *bans = changed;
-        Ok(())
+        self.keep(&mut bans, changed, store)
     }
 
     /// Deletes a ban; false if there was none.
-    pub fn delete(&self, who: &BannedWho) -> Result<bool, BannedError> {
+    pub fn delete(&self, who: &BannedWho, store: Option<&NodeStore>) -> Result<bool, BannedError> {
         let mut bans = self.lock();
         let changed: Vec<Ban> = bans.iter().filter(|ban| ban.who != *who).cloned().collect();
         if changed.len() == bans.len() {
             return Ok(false);
         }
-        self.write(&changed)?;
-        *bans = changed;
+        self.keep(&mut bans, changed, store)?;
         Ok(true)
+    }
+
+    /// Keeps the list as it is to be; then it is so.
+    fn keep(
+        &self,
+        bans: &mut Vec<Ban>,
+        changed: Vec<Ban>,
+        store: Option<&NodeStore>,
+    ) -> Result<(), BannedError> {
+        let Some(store) = store else {
+            self.write(&changed)?;
+            *bans = changed;
+            return Ok(());
+        };
+        if self.is_reading() {
+            return Err(BannedError::Reading);
+        }
+        let kept = store.keep(changes(bans, &changed));
+        if let Ok(()) | Err(StoreError::Late) = kept {
+            *bans = changed;
+        }
+        Ok(kept?)
     }
 
     fn write(&self, bans: &[Ban]) -> Result<(), BannedError> {
@@ -197,6 +255,16 @@ impl BannedStore {
         })();
         written.map_err(|error: io::Error| BannedError::Write(self.path.clone(), error))
     }
+}
+
+/// What makes one list the other.
+fn changes(before: &[Ban], after: &[Ban]) -> Vec<StoreOp> {
+    let known: HashMap<&BannedWho, &Ban> = before.iter().map(|ban| (&ban.who, ban)).collect();
+    let left: HashSet<&BannedWho> = after.iter().map(|ban| &ban.who).collect();
+    let gone = before.iter().filter(|ban| !left.contains(&ban.who));
+    let new = after.iter().filter(|ban| known.get(&ban.who) != Some(ban));
+    let gone = gone.map(|ban| StoreOp::RemoveBan(ban.who.clone()));
+    gone.chain(new.map(|ban| StoreOp::PutBan(Box::new(ban.clone())))).collect()
 }
 
 fn in_force(ban: &Ban, now_unix_s: u64) -> bool {
@@ -239,17 +307,19 @@ mod tests {
             ban("peerhost", "::ffff:10.0.0.1", Some(900)),
         ];
         for ban in &bans {
-            store.add(ban.clone()).unwrap();
+            store.add(ban.clone(), None).unwrap();
         }
-        store.add(bans[1].clone()).unwrap();
+        store.add(bans[1].clone(), None).unwrap();
         let again = BannedStore::load(&folder.0).unwrap();
         assert_eq!(again.list(100), [bans[0].clone(), bans[2].clone(), bans[1].clone()]);
         assert_eq!(again.list(500).len(), 2, "one has ended");
-        assert!(again.delete(&bans[0].who).unwrap() && !again.delete(&bans[0].who).unwrap());
+        assert!(
+            again.delete(&bans[0].who, None).unwrap() && !again.delete(&bans[0].who, None).unwrap()
+        );
         assert_eq!(BannedStore::load(&folder.0).unwrap().list(100).len(), 2);
         assert!(!folder.0.join("banned.json.new").exists());
         let later = Ban { at_unix_s: 600, ..ban("clientid", "x", None) };
-        again.add(later).unwrap();
+        again.add(later, None).unwrap();
         let text = fs::read_to_string(folder.0.join(FILE)).unwrap();
         assert_eq!(text.lines().count(), 2, "who has ended is dropped at the next change");
     }
@@ -269,8 +339,12 @@ mod tests {
             let start = format!("{}:2: this line is no ban: ", path.display());
             assert!(error.starts_with(&start) && error.contains(why), "{error}");
         }
-        let store = BannedStore { path: folder.0.join("none/x"), bans: Mutex::default() };
-        assert!(matches!(store.add(ban("clientid", "c", None)), Err(BannedError::Write(..))));
+        let store = BannedStore {
+            path: folder.0.join("none/x"),
+            bans: Mutex::default(),
+            is_reading: AtomicBool::new(false),
+        };
+        assert!(matches!(store.add(ban("clientid", "c", None), None), Err(BannedError::Write(..))));
         assert!(store.list(0).is_empty(), "what could not be kept is not in force");
     }
 
@@ -278,9 +352,31 @@ mod tests {
     fn the_list_is_bounded() {
         let folder = Folder::new("bounded");
         let many = (0..BANS_MAX).map(|n| ban("clientid", &n.to_string(), None)).collect();
-        let store = BannedStore { path: folder.0.join(FILE), bans: Mutex::new(many) };
-        assert!(matches!(store.add(ban("clientid", "more", None)), Err(BannedError::Full)));
-        store.add(ban("clientid", "7", Some(1000))).unwrap();
+        let store = BannedStore {
+            path: folder.0.join(FILE),
+            bans: Mutex::new(many),
+            is_reading: AtomicBool::new(false),
+        };
+        assert!(matches!(store.add(ban("clientid", "more", None), None), Err(BannedError::Full)));
+        store.add(ban("clientid", "7", Some(1000)), None).unwrap();
         assert_eq!(BannedStore::load(&folder.0).unwrap().list(0).len(), BANS_MAX);
+    }
+
+    #[test]
+    fn a_change_of_the_list_is_few_changes_of_the_store() {
+        let list =
+            [ban("clientid", "a", None), ban("username", "b", None), ban("clientid", "c", None)];
+        let mut after =
+            vec![list[0].clone(), ban("username", "b", Some(9)), ban("peerhost", "::1", None)];
+        assert_eq!(changes(&list, &list).len(), 0);
+        let wanted = |op: &StoreOp| match op {
+            StoreOp::RemoveBan(who) => *who == list[2].who,
+            StoreOp::PutBan(put) => **put == after[1] || **put == after[2],
+            _ => false,
+        };
+        let found = changes(&list, &after);
+        assert_eq!((found.len(), found.iter().all(wanted)), (3, true), "{found:?}");
+        after.clear();
+        assert_eq!(changes(&list, &after).len(), 3);
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn boot(settings: &Arc<Settings>, alarms: &Arc<Alarms>) -> Result<Boo
         replies: replies_in,
         table: Arc::new(RingTable::new(shards)),
         filters: Arc::clone(&filters),
-        store: StoreStart::open(settings, shards, alarms)?,
+        store: StoreStart::open(settings, shards, alarms, &banned)?,
         reactor: reactor_settings(settings, shards, locked_bytes_max()),
         features: report.features,
         seed: RandomState::new().hash_one(std::process::id()),

@@ -23,7 +23,9 @@ mod store;
 mod watch;
 
 pub use crate::store::restore_store;
-pub use ::store::{BackupInfo as StoreBackup, Latency as StoreLatency, StoreError, StoreInfo};
+pub use ::store::{
+    BackupInfo as StoreBackup, Latency as StoreLatency, StoreError, StoreInfo, is_panic_caught,
+};
 pub use acl::{AclFileError, load as load_acl};
 pub use action::{
     Action, ActionReply, AlarmList, BrokerInfo, Capacity, ListenerInfo, ListenerName, Listing,

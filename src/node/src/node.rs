@@ -63,6 +63,8 @@ pub enum ActionError {
     Listener(#[from] ListenerActionError),
     /// {0}
     Banned(#[from] BannedError),
+    /// it is done, but the store cannot write now, so that a restart may undo it; see `ringmq alarms`, and do it again then
+    Unkept,
     /// there is no store: store.enable is off
     NoStore,
     /// {0}
@@ -120,6 +122,8 @@ impl Node {
         } = booted;
         let store = store.map(Arc::new);
         if let Some(store) = &store {
+            store.wait_ready()?;
+            store.tell_bans(&banned)?;
             store.watch().map_err(NodeError::Thread)?;
         }
         let (links, stats) = (Arc::new(links), Arc::new(stats));
@@ -228,12 +232,7 @@ impl Node {
                 history: self.alarms.history(),
             }),
             Action::Banned => ActionReply::Bans(self.bans()?),
-            Action::BannedAdd(ban) => {
-                let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
-                self.banned.add(ban)?;
-                self.spread_bans()?;
-                ActionReply::Done
-            }
+            Action::BannedAdd(ban) => self.begin_ban(ban)?,
             Action::BannedDel(who) => self.end_ban(&who)?,
             Action::CertificatesReload => {
                 filters::set(filters::load(&self.settings)?, &self.filters);
@@ -325,7 +324,10 @@ impl Node {
     }
 
     /// Bans by hand, and those the shards made for flapping.
-    fn bans(&self) -> Result<Vec<Ban>, LinkError> {
+    fn bans(&self) -> Result<Vec<Ban>, ActionError> {
+        if self.store_of_bans()?.is_some() && self.banned.is_reading() {
+            return Err(BannedError::Reading.into());
+        }
         let mut bans = self.banned.list(unix_s());
         for reply in self.links.ask_all(&Request::FlappingBans, COMMAND_TIMEOUT)? {
             match reply {
@@ -342,12 +344,29 @@ impl Node {
         Ok(bans)
     }
 
+    /// The store that keeps the bans, which knows by then what it had; none if there is no store.
+    fn store_of_bans(&self) -> Result<Option<Arc<NodeStore>>, ActionError> {
+        if !self.settings.store.enable {
+            return Ok(None);
+        }
+        let store = self.store()?;
+        store.tell_bans(&self.banned)?;
+        Ok(Some(store))
+    }
+
+    fn begin_ban(&self, ban: Ban) -> Result<ActionReply, ActionError> {
+        let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.banned.add(ban, self.store_of_bans()?.as_deref());
+        self.spread_if_so(&kept)?;
+        kept?;
+        Ok(ActionReply::Done)
+    }
+
     fn end_ban(&self, who: &BannedWho) -> Result<ActionReply, ActionError> {
         let _change = self.bans_change.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut any = self.banned.delete(who)?;
-        if any {
-            self.spread_bans()?;
-        }
+        let deleted = self.banned.delete(who, self.store_of_bans()?.as_deref());
+        self.spread_if_so(&deleted)?;
+        let mut any = deleted?;
         if let BannedWho::ClientId(client_id) = who {
             let home = self.home(client_id);
             let request = Request::FlappingForgive { client_id: client_id.clone() };
@@ -356,7 +375,11 @@ impl Node {
         Ok(if any { ActionReply::Done } else { ActionReply::NotFound })
     }
 
-    fn spread_bans(&self) -> Result<(), LinkError> {
+    /// Tells the shards of a change that is in force, kept or not.
+    fn spread_if_so<T>(&self, changed: &Result<T, BannedError>) -> Result<(), LinkError> {
+        if !matches!(changed, Ok(_) | Err(BannedError::Store(StoreError::Late))) {
+            return Ok(());
+        }
         let request = Request::BannedReplace(self.banned.snapshot());
         self.links.ask_all(&request, COMMAND_TIMEOUT).map(drop)
     }
@@ -396,8 +419,11 @@ impl Node {
     }
 
     /// Asks every shard about one delayed message: its name does not tell which has it.
-    fn delayed(&self, request: DelayedRequest) -> Result<ActionReply, LinkError> {
+    fn delayed(&self, request: DelayedRequest) -> Result<ActionReply, ActionError> {
         let replies = self.links.ask_all(&Request::Delayed(request), COMMAND_TIMEOUT)?;
+        if replies.contains(&Reply::Unkept) {
+            return Err(ActionError::Unkept);
+        }
         let mut answers = replies.into_iter().map(answer);
         let found = answers.find(|reply| !matches!(reply, ActionReply::NotFound));
         Ok(found.unwrap_or(ActionReply::NotFound))

@@ -6,7 +6,7 @@ use shard::command::{Reply, Request, RetainerRequest};
 
 use crate::action::{ActionReply, RetainerInfo};
 use crate::links::{LinkError, Links};
-use crate::node::COMMAND_TIMEOUT;
+use crate::node::{ActionError, COMMAND_TIMEOUT};
 
 /// Counts the retained messages and tells their limits.
 pub(crate) fn info(links: &Links, settings: &Settings) -> Result<RetainerInfo, LinkError> {
@@ -38,7 +38,7 @@ pub(crate) fn info(links: &Links, settings: &Settings) -> Result<RetainerInfo, L
 }
 
 /// Removes the retained messages whose topic matches a filter.
-pub(crate) fn clean(links: &Links, filter: &str) -> Result<ActionReply, LinkError> {
+pub(crate) fn clean(links: &Links, filter: &str) -> Result<ActionReply, ActionError> {
     let mut removed = 0;
     for shard in (0..links.shards()).map(ShardId::new) {
         let mut cursor = None;
@@ -47,6 +47,7 @@ pub(crate) fn clean(links: &Links, filter: &str) -> Result<ActionReply, LinkErro
             let request = Request::Retainer(RetainerRequest::Clean { filter, cursor });
             let part = match links.ask(shard, request, COMMAND_TIMEOUT)? {
                 Reply::RetainedPart(part) => part,
+                Reply::Unkept => return Err(ActionError::Unkept),
                 Reply::Refused(reason) => return Ok(ActionReply::Refused(reason)),
                 other => unreachable!("a part was to be removed, the shard answered {other:?}"),
             };

@@ -8,20 +8,25 @@ use std::time::Duration;
 use config::{Settings, StoreSync as SyncSetting};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use reactor::WakeHandle;
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::storage::{StoreOp, StoreReply, StoreRequest};
 use shard::{StoreLink, StoreMode};
 use store::{
-    BackupInfo, OnHealth, ShardOutlet, Store, StoreError, StoreInfo, StoreSetup, StoreStage,
-    StoreSync,
+    BackupInfo, OnEvent, ShardOutlet, Store, StoreError, StoreEvent, StoreInfo, StoreSetup,
+    StoreStage, StoreSync,
 };
 
-use crate::alarms::{Alarms, STORE_FAILING};
+use crate::alarms::{Alarms, STORE_DAMAGED, STORE_FAILING};
+use crate::banned::BannedStore;
+use crate::node::COMMAND_TIMEOUT;
 
 /// Its folder in the data folder.
 const FOLDER: &str = "store";
 
 /// How long the start waits to hear that the files cannot be opened. Opening may take longer; accepting does not wait for it.
 const OPENING: Duration = Duration::from_millis(500);
+
+/// How long the start waits until what is there is read: what cannot be read is to be said before the broker says it runs.
+const READING: Duration = Duration::from_secs(20);
 
 /// Answers that wait for a shard: pages of what is there at the start.
 const REPLIES_MAX: usize = 64;
@@ -54,6 +59,7 @@ impl StoreStart {
         settings: &Settings,
         shards: usize,
         alarms: &Arc<Alarms>,
+        banned: &BannedStore,
     ) -> Result<Option<Self>, StoreError> {
         if !settings.store.enable {
             return Ok(None);
@@ -65,8 +71,9 @@ impl StoreStart {
         let store = Store::open(StoreSetup {
             folder: settings.node.data_dir.join(FOLDER),
             sync,
+            bans: banned.hand_over(),
             shards: outlets,
-            on_health: tell_health(Arc::clone(alarms), settings.store.sync),
+            on_event: tell(Arc::clone(alarms), settings.store.sync),
         })?;
         store.wait_for(StoreStage::Loading, OPENING)?;
         Ok(Some(Self { requests: store.requests(), store, replies, doorbells, mode }))
@@ -97,6 +104,38 @@ impl NodeStore {
         self.0.info()
     }
 
+    /// Waits until the shards know what is there, which is when clients are served; what takes long is said and goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be read.
+    pub fn wait_ready(&self) -> Result<(), StoreError> {
+        if self.0.wait_for(StoreStage::Ready, READING)? != StoreStage::Ready {
+            log::warn!(
+                "the store is still being read after {} s: clients are accepted and wait for it",
+                READING.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// Gives the bans that were there at the start, when it is read; after that it does nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be read.
+    pub fn tell_bans(&self, banned: &BannedStore) -> Result<(), StoreError> {
+        if banned.is_reading()
+            && self.0.wait_for(StoreStage::Ready, Duration::ZERO)? == StoreStage::Ready
+        {
+            banned.found(self.0.take_bans());
+        }
+        Ok(())
+    }
+
+    /// Keeps changes of the bans; returns when it is committed.
+    pub fn keep(&self, changes: Vec<StoreOp>) -> Result<(), StoreError> {
+        self.0.keep(changes, COMMAND_TIMEOUT)
+    }
+
     /// Writes a backup while the store goes on; returns when it is whole.
     pub fn backup(&self, folder: &Path) -> Result<BackupInfo, StoreError> {
         self.0.backup(folder)
@@ -112,7 +151,7 @@ impl NodeStore {
                     Ok(StoreStage::Ready) | Err(StoreError::Closed) => return,
                     Ok(_) => {}
                     Err(error) => {
-                        log::error!("{error}");
+                        log::error!("{error}; the broker ends");
                         std::process::exit(1);
                     }
                 }
@@ -155,18 +194,17 @@ fn policy(setting: SyncSetting) -> (StoreMode, StoreSync) {
     }
 }
 
-fn tell_health(alarms: Arc<Alarms>, sync: SyncSetting) -> OnHealth {
+fn tell(alarms: Arc<Alarms>, sync: SyncSetting) -> OnEvent {
     let meanwhile = match sync {
         SyncSetting::Always => "nothing acknowledged is lost",
         _ => {
             "what was acknowledged since the last write is lost if the broker ends before there is a next one"
         }
     };
-    Box::new(move |health, why| match health {
-        StoreHealth::Failing => {
-            alarms.raise(&STORE_FAILING, format!("{why}; {meanwhile}"));
-        }
-        StoreHealth::Good => alarms.clear(&STORE_FAILING),
+    Arc::new(move |event: StoreEvent<'_>| match event {
+        StoreEvent::Failing(why) => alarms.raise(&STORE_FAILING, format!("{why}; {meanwhile}")),
+        StoreEvent::Good => alarms.clear(&STORE_FAILING),
+        StoreEvent::Damaged(what) => alarms.raise(&STORE_DAMAGED, what),
     })
 }
 

@@ -24,7 +24,7 @@ pub struct AdmissionSettings {
 
 impl Default for AdmissionSettings {
     fn default() -> Self {
-        Self { budget: 0, queue_max: 65_536, deadline_ms: 10_000, prefix_ipv4: 24, prefix_ipv6: 64 }
+        Self { budget: 0, queue_max: 65_536, deadline_ms: 10_000, prefix_ipv4: 24, prefix_ipv6: 48 }
     }
 }
 
@@ -234,13 +234,13 @@ mod tests {
         for index in 0..104 {
             admission.arrive(newcomer(index, 0, "10.0.0.1"), || false);
         }
-        // The same /24, another /24, another listener, and two of one /64.
+        // The same /24, another /24, another listener, and two of one /48, which one customer has.
         for (index, listener, ip) in [
             (200, 0, "10.0.0.99"),
             (300, 0, "10.0.1.1"),
             (400, 1, "10.0.0.1"),
-            (500, 0, "2001:db8::1"),
-            (501, 0, "2001:db8::ffff"),
+            (500, 0, "2001:db8:0:1::1"),
+            (501, 0, "2001:db8:0:ff02::1"),
         ] {
             let verdict = admission.arrive(newcomer(index, listener, ip), || false);
             assert_eq!(verdict, Arrival::Waits);

@@ -4,6 +4,8 @@
 //! order. A connection that has used up its share of a tick is *held*: what still comes for it waits in its buffers for
 //! the next tick, and its receive is ended until then, so what waits is bounded.
 
+use std::collections::VecDeque;
+
 use io_uring::{cqueue, opcode, squeue};
 use shard::{ConnectionId, GENERATION_MASK, Outgoing, ReceiveEnd};
 
@@ -20,6 +22,12 @@ use crate::slots::{
 
 /// Buffers for each receive that is armed while others starve.
 const BUFFERS_PER_STARVED: usize = 4;
+/// Ends of receives handled in one tick: each makes the shard leave a client and the kernel close a socket, 10 to 20 microseconds.
+/// When thousands are cut off at once the others do not wait for all of them.
+const TICK_ENDS_MAX: usize = 8;
+/// Completions of a tick above which they come in crowds: while they do, one end is handled for so many, as who is still there has
+/// its bytes somewhere among them.
+const COMPLETIONS_PER_END: usize = 32;
 
 /// Something of a held connection that waits for the next tick.
 #[derive(Debug, Clone, Copy)]
@@ -208,9 +216,13 @@ impl<C: Core> Driver<C> {
                 let share_used =
                     slot.tick == self.tick && slot.tick_bytes >= self.settings.tick_bytes_max;
                 let (is_held, is_filtered) = (slot.has(HELD) || share_used, slot.has(FILTERED));
-                if is_held || (is_filtered && self.is_over_handshakes(id.index)) {
-                    self.filters.waiting += usize::from(is_filtered && !is_held);
+                if is_held {
                     self.hold(id, Held::Bytes { id, buffer, len });
+                } else if is_filtered && self.is_handshaking(id.index) {
+                    // Whatever else came is handled and answered before it: see `release_held`.
+                    self.filters.waiting += 1;
+                    self.slots.get(id.index).expect("it is open").set(HELD);
+                    self.held.push_back(Held::Bytes { id, buffer, len });
                 } else {
                     self.hand_in(core, id, buffer, len);
                 }
@@ -247,23 +259,61 @@ impl<C: Core> Driver<C> {
         slot.set(ENDED);
         match slot.phase {
             Phase::Open if slot.has(HELD) => self.held.push_back(Held::End { id, end }),
-            Phase::Open => core.receive_ended(id, end),
-            // The peer has closed its side too: nothing is left to wait for.
-            Phase::LingerDrain => self.abort(core, id.index),
+            Phase::Open | Phase::LingerDrain => self.end_soon(core, id, end),
             // A connection that moves meets its end again on its new shard.
             _ => {}
         }
     }
 
-    /// Keeps bytes for the next tick.
+    /// Handles the end of a receive, now if this tick has time for it.
+    pub(crate) fn end_soon(&mut self, core: &mut C, id: ConnectionId, end: ReceiveEnd) {
+        if self.ends_left == 0 {
+            self.ends.push_back((id, end));
+        } else {
+            self.end_now(core, id, end);
+        }
+    }
+
+    fn end_now(&mut self, core: &mut C, id: ConnectionId, end: ReceiveEnd) {
+        self.ends_left = self.ends_left.saturating_sub(1);
+        match self.slots.live(id).map(|slot| slot.phase) {
+            Some(Phase::Open) => core.receive_ended(id, end),
+            // The peer has closed its side too: nothing is left to wait for.
+            Some(Phase::LingerDrain) => self.abort(core, id.index),
+            _ => {}
+        }
+    }
+
+    /// Handles the ends that were put off, as many as this tick has time for.
+    pub(crate) fn release_ends(&mut self, core: &mut C) {
+        self.ends_left = match self.reaped {
+            ..COMPLETIONS_PER_END => TICK_ENDS_MAX,
+            many => many / COMPLETIONS_PER_END,
+        };
+        while self.ends_left > 0 {
+            let Some((id, end)) = self.ends.pop_front() else { break };
+            self.end_now(core, id, end);
+        }
+        if self.ends.is_empty() && self.ends.capacity() > 1024 {
+            // A crowd has gone; its room is given back.
+            self.ends = VecDeque::new();
+        }
+    }
+
+    /// Whether something that came was put off to the next tick.
+    pub(crate) fn has_put_off(&self) -> bool {
+        !self.held.is_empty() || !self.ends.is_empty()
+    }
+
+    /// Keeps bytes for the next tick; the receive ends until they were handed in.
     fn hold(&mut self, id: ConnectionId, held: Held) {
         self.held.push_back(held);
         let slot = self.slots.get(id.index).expect("checked by the caller");
         if !slot.has(HELD) {
             slot.set(HELD);
             self.counters.add(ReactorCounter::ReceiveShareUsed, 1);
-            self.cancel_receive(id.index);
         }
+        self.cancel_receive(id.index);
     }
 
     /// Hands in what waited for this tick, each connection its share; the rest keeps its order.
@@ -281,10 +331,18 @@ impl<C: Core> Driver<C> {
                 continue;
             };
             let share_used = slot.tick == tick && slot.tick_bytes >= self.settings.tick_bytes_max;
-            let is_filtered = slot.has(FILTERED);
+            let (is_filtered, has_gone) = (slot.has(FILTERED), slot.has(ENDED));
             let puts_off = is_filtered && self.is_over_handshakes(id.index);
             let is_bytes = matches!(held, Held::Bytes { .. });
-            let is_handshaking = is_filtered && self.is_handshaking(id.index);
+            if let Held::Bytes { buffer, len, .. } = held
+                && is_filtered
+                && has_gone
+                && self.asks_for_handshake(id.index, buffer, len)
+            {
+                // Nobody needs the handshake any more, and the end follows in the queue.
+                self.lanes.buffers(id.index).release(buffer);
+                continue;
+            }
             self.filters.waiting += usize::from(puts_off && is_bytes);
             let slot = self.slots.get(id.index).expect("it is live");
             let share_used = share_used || puts_off;
@@ -292,10 +350,6 @@ impl<C: Core> Driver<C> {
                 _ if share_used => {
                     slot.set(HELD);
                     self.held.push_back(held);
-                }
-                // Its peer has gone: nobody needs the handshake any more, and the end follows in the queue.
-                Held::Bytes { buffer, .. } if slot.has(ENDED) && is_handshaking => {
-                    self.lanes.buffers(id.index).release(buffer);
                 }
                 Held::Bytes { buffer, len, .. } => {
                     // What follows of this connection in the queue sets it again, if it may not be handed in.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use io_uring::{cqueue, opcode, types};
 use ring::{ShardId, ShardSet};
-use shard::{ConnectionId, Effect, ListenerId, Now};
+use shard::{ConnectionId, Effect, ListenerId, Now, ReceiveEnd};
 
 use crate::ReactorSettings;
 use crate::accept::Accepts;
@@ -40,6 +40,9 @@ const GROWTH_REST_MS: u64 = 10_000;
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
 /// Completions copied out of the queue at a time.
 const BATCH: usize = 256;
+/// How often one tick with slow work asks the kernel for the completions it has put off, 20 at a time: who waits behind a crowd
+/// waits for fewer ticks.
+const DEFERRED_ROUNDS_MAX: usize = 8;
 /// Rounds of effects that effects cause within one tick; the rest waits for the next tick.
 const EFFECT_ROUNDS_MAX: usize = 4;
 /// Time the kernel has to end what is in flight when a shard ends.
@@ -96,6 +99,12 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) filter_table: Arc<FilterTable>,
     /// What waits for the next tick because a connection's share was used up.
     pub(crate) held: VecDeque<Held>,
+    /// Ends of receives above the number of a tick.
+    pub(crate) ends: VecDeque<(ConnectionId, ReceiveEnd)>,
+    /// How many more ends this tick handles.
+    pub(crate) ends_left: usize,
+    /// Completions of the tick before.
+    pub(crate) reaped: usize,
     /// Connections whose receive is to be armed at the end of the tick.
     pub(crate) to_arm: Vec<ConnectionId>,
     pub(crate) linger_sends: Deadlines,
@@ -150,6 +159,9 @@ impl<C: Core> Driver<C> {
             filters: Filters::default(),
             filter_table: setup.filter_table,
             held: VecDeque::new(),
+            ends: VecDeque::new(),
+            ends_left: 0,
+            reaped: 0,
             to_arm: Vec::new(),
             linger_sends: Deadlines::new(),
             linger_drains: Deadlines::new(),
@@ -181,7 +193,7 @@ impl<C: Core> Driver<C> {
         self.now = now;
         self.tick = self.tick.wrapping_add(1);
         self.again = false;
-        self.filters.handshakes = 0;
+        self.filters.handshakes_ns = 0;
         self.admission.begin_tick();
         core.begin_tick(now);
         if self.lanes.overflowed() {
@@ -190,6 +202,7 @@ impl<C: Core> Driver<C> {
         if !self.held.is_empty() {
             self.release_held(core);
         }
+        self.release_ends(core);
         self.reap(core);
         if self.admission.count() > 0 {
             self.let_in(core);
@@ -219,7 +232,7 @@ impl<C: Core> Driver<C> {
 
     /// Whether to wait for the next completion, and how long. The shard is marked as parked if it may.
     fn choose_wait(&mut self, core: &mut C) -> Wait {
-        if self.again || !self.held.is_empty() || !self.commands.is_empty() {
+        if self.again || self.has_put_off() || !self.commands.is_empty() {
             return Wait::No;
         }
         let own_ms = [
@@ -281,11 +294,18 @@ impl<C: Core> Driver<C> {
     /// Takes completions, up to a tick's number; each tick another lane is the first.
     fn reap(&mut self, core: &mut C) {
         self.lanes.run_deferred();
-        let mut left = self.settings.tick_completions_max.max(1);
+        let most = self.settings.tick_completions_max.max(1);
+        let mut left = most;
         let (lanes, first) = (self.lanes.count(), usize::from(self.tick));
-        for turn in 0..lanes {
-            left -= self.reap_lane(core, (first + turn) % lanes, left);
+        for round in 0..DEFERRED_ROUNDS_MAX {
+            if round > 0 && !(self.has_put_off() && self.lanes.run_rest()) {
+                break;
+            }
+            for turn in 0..lanes {
+                left -= self.reap_lane(core, (first + turn) % lanes, left);
+            }
         }
+        self.reaped = most - left;
         self.finish_eager(core);
         self.again |= left == 0 || self.lanes.overflowed() || self.lanes.has_unsubmitted();
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use filter::{CloseWhy, Filter, FilterSettings, Stage};
 use shard::{ConnectionId, Farewell, ListenerId, Outgoing, ReceiveEnd};
 
+use crate::clock::monotonic_ns;
 use crate::core::Core;
 use crate::counters::ReactorCounter;
 use crate::driver::Driver;
@@ -17,8 +18,9 @@ use crate::slots::{CLOGGED, ENDED, FILTERED, Phase, SENDING};
 
 /// Slots per chunk, as in `slots`.
 const CHUNK: usize = 1024;
-/// Receives of TLS handshakes handled in one tick: each may cost a signature, a tenth of a millisecond to one.
-const TICK_HANDSHAKES_MAX: u32 = 8;
+/// Time after which a tick handles no further receive of a TLS handshake, in nanoseconds. One may cost a signature, a tenth of a
+/// millisecond to one, so that is mostly one to a tick.
+const TICK_HANDSHAKES_NS: u64 = 40_000;
 /// Bytes that the layers of a connection may have to say (pongs, mostly) before it is read no more: a peer that takes nothing would
 /// make them grow.
 const WIRE_MAX: usize = 64 << 10;
@@ -123,8 +125,8 @@ pub(crate) struct Filters {
     chunks: Vec<Option<Chunk>>,
     /// Scratch: what a receive is in MQTT's bytes.
     plain: Vec<u8>,
-    /// Receives of handshakes in this tick.
-    pub(crate) handshakes: u32,
+    /// Time handshakes took in this tick, in nanoseconds.
+    pub(crate) handshakes_ns: u64,
     /// Receives of handshakes that were put off.
     pub(crate) waiting: usize,
     /// When connections must be done with the stage they are in, with their slots.
@@ -237,12 +239,18 @@ impl<C: Core> Driver<C> {
 
     /// Whether a receive of this connection is a handshake for which this tick has no time any more.
     pub(crate) fn is_over_handshakes(&mut self, index: u32) -> bool {
-        self.filters.handshakes >= TICK_HANDSHAKES_MAX && self.is_handshaking(index)
+        self.filters.handshakes_ns >= TICK_HANDSHAKES_NS && self.is_handshaking(index)
     }
 
     /// Whether the TLS handshake of this connection is under way.
     pub(crate) fn is_handshaking(&mut self, index: u32) -> bool {
         self.filters.get(index).is_some_and(|it| it.filter.stage() == Stage::Tls)
+    }
+
+    /// Whether received bytes of this connection ask for work of its TLS handshake.
+    pub(crate) fn asks_for_handshake(&mut self, index: u32, buffer: u16, len: u32) -> bool {
+        let raw = self.lanes.buffers(index).received(buffer, len);
+        self.filters.get(index).is_some_and(|it| it.filter.asks_for_handshake(raw))
     }
 
     /// Hands in what a filter makes of received bytes; gives the buffer back.
@@ -258,6 +266,7 @@ impl<C: Core> Driver<C> {
         plain.clear();
         let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
         let is_handshake = filtered.filter.stage() == Stage::Tls;
+        let since_ns = if is_handshake { monotonic_ns() } else { 0 };
         let raw = buffers.received_mut(buffer, len);
         let result = filtered.filter.received(raw, &mut plain, &mut filtered.wire);
         buffers.release(buffer);
@@ -268,7 +277,9 @@ impl<C: Core> Driver<C> {
             let certificate = filtered.filter.client_certificate().map(<[u8]>::to_vec);
             (filtered.filter.take_peer(), certificate)
         });
-        self.filters.handshakes += u32::from(is_handshake);
+        if is_handshake {
+            self.filters.handshakes_ns += monotonic_ns() - since_ns;
+        }
         self.filters.set_deadline(id.index, self.now.mono_ms);
         if let Some((peer, certificate)) = peer {
             core.peer_known(id, &peer, certificate.as_deref());
@@ -344,7 +355,7 @@ impl<C: Core> Driver<C> {
         let is_open = slot.phase == Phase::Open && !slot.has(ENDED);
         let filtered = self.filters.get(id.index).expect("a filtered slot has its filter");
         if is_open && !std::mem::replace(&mut filtered.has_ended, true) {
-            core.receive_ended(id, end);
+            self.end_soon(core, id, end);
         }
     }
 

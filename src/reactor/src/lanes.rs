@@ -298,6 +298,20 @@ impl Lanes {
         }
     }
 
+    /// Runs what the kernel has put off on any lane: it does so many pieces in one enter and keeps the rest. False: nothing was
+    /// there.
+    pub(crate) fn run_rest(&mut self) -> bool {
+        let mut has_run = false;
+        for lane in &mut self.lanes {
+            if lane.port.is_deferring() {
+                lane.buffers.publish();
+                lane.enter(Wait::No);
+                has_run = true;
+            }
+        }
+        has_run
+    }
+
     /// Submits to all lanes and waits in the main one, if nothing is there yet.
     #[inline]
     pub(crate) fn enter(&mut self, wait: Wait) {

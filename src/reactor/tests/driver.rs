@@ -125,6 +125,33 @@ fn what_is_larger_than_all_buffers_comes_back_whole() {
 }
 
 #[test]
+fn a_crowd_that_leaves_at_once_is_let_go_in_slices() {
+    let echoes = start(&[small()], false);
+    let crowd: Vec<_> = (0..600).map(|_| connect(&echoes)).collect();
+    let mut stays = connect(&echoes);
+    let seen = &echoes.shards[0].seen;
+    until("all are in", || seen.accepted.load(Relaxed) == 601);
+    // The shard does nothing while they leave, so that it finds all of their ends at once.
+    let (asleep, sleeps) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            echoes.shards[0].ask(move |_| {
+                asleep.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+            });
+        });
+        sleeps.recv().unwrap();
+        drop(crowd);
+        echoed(&mut stays, b"still here");
+    });
+    until("they have gone", || seen.closed.load(Relaxed) == 600);
+    let most = seen.ended_in_tick_max.load(Relaxed);
+    assert!((1..=32).contains(&most), "{most} ends in one tick");
+    echoed(&mut stays, b"and alone");
+    echoes.stop();
+}
+
+#[test]
 fn a_connection_has_a_bounded_share_of_a_tick() {
     let settings = ReactorSettings { tick_bytes_max: 4096, ..small() };
     let echoes = start(&[settings], false);

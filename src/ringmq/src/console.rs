@@ -154,13 +154,18 @@ fn say(line: &str) {
 
 fn start_log(level: LogLevel) {
     let level = level.log_filter().parse().unwrap_or(log::LevelFilter::Info);
+    let engine = if level >= log::LevelFilter::Debug { level } else { log::LevelFilter::Off };
     env_logger::Builder::new()
         .filter_level(level)
         // It prints its errors as Rust values over several lines; what matters of them comes back as our own.
         .filter_module("glommio", log::LevelFilter::Off)
         // The engine of the store tells of its daily work, which is of no use to who runs a broker.
         .filter_module("fjall", level.min(log::LevelFilter::Warn))
-        .filter_module("lsm_tree", level.min(log::LevelFilter::Warn))
+        // What these find damaged comes back as our own errors, with the file and what to do.
+        .filter_module("fjall::db", engine)
+        .filter_module("fjall::recovery", engine)
+        .filter_module("lsm_tree", engine)
+        .filter_module("sfa", engine)
         .format_target(false)
         .init();
 }
@@ -169,6 +174,10 @@ fn start_log(level: LogLevel) {
 fn stop_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        if node::is_panic_caught() {
+            // It becomes an error, which says what was wrong with the store's files.
+            return;
+        }
         report(info);
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
@@ -176,7 +185,14 @@ fn stop_on_panic() {
             // Its reactor ends the process, without waiting for anything.
             return;
         }
-        let _ = writeln!(io::stderr(), "{ERROR_PREFIX}bug in thread {name}: the broker stops");
+        let what = if name.starts_with("fjall") {
+            "the store's engine stopped while it worked on its files, which may be damaged: the broker ends; start it again, and \
+             if that does not help put back a backup (ringmq store restore DIR) or move the folder `store` away"
+                .to_owned()
+        } else {
+            format!("bug in thread {name}: the broker stops")
+        };
+        let _ = writeln!(io::stderr(), "{ERROR_PREFIX}{what}");
         process::exit(EXIT_PANIC);
     }));
 }

@@ -226,8 +226,15 @@ pub fn store(folder: &DataFolder, command: Store) -> Result<(), ClientError> {
             let text = if output.json {
                 serde_json::to_string(&line).map_err(io::Error::from)
             } else {
+                let store = folder.path().join("store");
+                let now = if store.join("data").exists() {
+                    let replaced = store.join("replaced");
+                    format!("; what the store has then is moved to {}", replaced.display())
+                } else {
+                    String::new()
+                };
                 Ok(format!(
-                    "{}; it is taken over when the broker is started the next time",
+                    "{}; it is taken over when the broker is started the next time{now}",
                     show::backup(line)
                 ))
             };

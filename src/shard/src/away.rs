@@ -22,6 +22,8 @@ use crate::journal::{carried, stored_session};
 use crate::sessions::NO_CONNECTION;
 use crate::storage::{PutAs, StoredCounts, StoredEntry, StoredPlace, StoredSession, StoredState};
 
+/// How long the clients of a session that could not be read are refused before it is tried again.
+pub(crate) const UNREAD_MS: u64 = 1000;
 /// Messages that are given up in one tick, and as many sessions.
 const UNLOADED_PER_TICK: usize = 8192;
 /// Sessions that are given their counts in one tick.
@@ -60,6 +62,8 @@ pub(crate) struct Away {
     trims: HashMap<u64, SessionId>,
     /// Sessions that got a message at the start which they may have had.
     in_doubt: HashMap<u64, SessionId>,
+    /// Sessions that could not be read, and until when nobody tries again.
+    unread: HashMap<u64, u64>,
     counts: Counts,
 }
 
@@ -274,6 +278,21 @@ impl Clients {
     /// The session that is being read for somebody.
     pub fn being_loaded(&self, stored: StoredSession) -> Option<SessionId> {
         self.away.loads.get(&carried(stored)).map(|load| load.session)
+    }
+
+    /// The messages of a session cannot be read; the connections that wait for them. It stays as it is, and so do the messages
+    /// that came for it meanwhile: they are in the store.
+    pub fn session_unread(&mut self, stored: StoredSession) -> Vec<ConnectionId> {
+        let Some(load) = self.away.loads.remove(&carried(stored)) else { return Vec::new() };
+        let now_ms = self.now.mono_ms;
+        self.away.unread.retain(|_, until_ms| now_ms < *until_ms);
+        self.away.unread.insert(carried(stored), now_ms + UNREAD_MS);
+        load.connections
+    }
+
+    /// Whether a session could not be read just now.
+    pub fn is_unread(&self, stored: u64) -> bool {
+        self.away.unread.get(&stored).is_some_and(|until_ms| self.now.mono_ms < *until_ms)
     }
 
     /// The messages of a session have come; the connections that wait for them. `shared`: its shared filters.

@@ -253,6 +253,8 @@ pub enum Reply {
     NotFound,
     /// Not done, with the reason in the protocol's terms (invalid filter or topic, quota).
     Refused(ReasonCode),
+    /// Done, but the store cannot write: a restart may undo it.
+    Unkept,
     /// A page of clients.
     Clients(Page<ClientRow, u32>),
     /// One client.

@@ -146,6 +146,9 @@ impl Shard {
         if self.is_store_failing() && self.needs_store(connection, connect) {
             return Err(ReasonCode::ServerUnavailable);
         }
+        if self.asks_for_unread(connect) {
+            return Err(ReasonCode::ServerUnavailable);
+        }
         log::trace!("{}: CONNECT of '{}'", connection.peer.address(), connect.client_id);
         Ok(())
     }
@@ -160,6 +163,13 @@ impl Shard {
             Some(owner) if owner.stored != 0 => owner.needs_load() || self.clients.is_always(),
             _ => session_expiry_s(connect, profile) > 0,
         }
+    }
+
+    /// Whether a CONNECT asks for a session whose messages could not be read. Without them it would seem to have had none.
+    fn asks_for_unread(&self, connect: &Connect<'_>) -> bool {
+        let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
+        let found = found.and_then(|session| self.clients.sessions.session(session.0));
+        found.is_some_and(|owner| owner.is_unloaded() && self.clients.is_unread(owner.stored))
     }
 
     /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read

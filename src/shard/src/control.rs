@@ -11,8 +11,9 @@ use session::{NEVER_EXPIRES_S, Publication, Session, Subscription};
 
 use crate::clients::{Clients, Dispatch};
 use crate::command::{
-    ClientRow, PAGE_ROWS_MAX, PAGE_SLOTS_MAX, Page, Reply, Request, RouteCursor, RouteRow,
-    SessionKind, SessionRow, SubscriptionCursor, SubscriptionRow, TickBucket,
+    ClientRow, DelayedRequest, PAGE_ROWS_MAX, PAGE_SLOTS_MAX, Page, Reply, Request,
+    RetainerRequest, RouteCursor, RouteRow, SessionKind, SessionRow, SubscriptionCursor,
+    SubscriptionRow, TickBucket,
 };
 use crate::connection::{Connection, State, flag};
 use crate::effect::{ConnectionId, ListenerId};
@@ -71,8 +72,22 @@ impl Shard {
             Request::Publish { topic, payload, qos, retain, sys } => {
                 self.publish_own(&topic, &payload, qos, retain, sys)
             }
-            Request::Delayed(request) => self.perform_delayed(request),
-            Request::Retainer(request) => self.perform_retainer(request),
+            Request::Delayed(request) => {
+                let changes = matches!(request, DelayedRequest::Delete(_));
+                let reply = self.perform_delayed(request);
+                if changes && reply == Reply::Done {
+                    return self.reply_when_kept(token, reply);
+                }
+                reply
+            }
+            Request::Retainer(request) => {
+                let changes = matches!(request, RetainerRequest::Clean { .. });
+                let reply = self.perform_retainer(request);
+                if changes && matches!(reply, Reply::RetainedPart(_)) {
+                    return self.reply_when_kept(token, reply);
+                }
+                reply
+            }
             Request::AclReload(acl) => self.acl_reload(acl),
             Request::BannedReplace(banned) => {
                 self.banned = banned;

@@ -95,6 +95,8 @@ pub(crate) struct Journal {
     late: std::collections::VecDeque<(u64, u64, StoredPlace)>,
     /// Whether ends of messages are to stay.
     has_late: bool,
+    /// Somebody waits for what is here: it is handed over before its time.
+    is_urgent: bool,
     next_number: u64,
     handed_over: u64,
     committed: u64,
@@ -121,6 +123,7 @@ impl Journal {
             since_ms: None,
             late: std::collections::VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
+            is_urgent: false,
             next_number: 1,
             handed_over: 0,
             committed: 0,
@@ -354,6 +357,7 @@ impl Journal {
             StoreMode::EveryMs(interval_ms) => {
                 now || now_ms >= since_ms + interval_ms
                     || self.bytes >= BATCH_BYTES
+                    || self.is_urgent
                     || !self.loads.is_empty()
             }
         };
@@ -379,6 +383,7 @@ impl Journal {
         }
         self.bytes = 0;
         self.since_ms = None;
+        self.is_urgent = false;
         self.handed_over += 1;
         let request = StoreRequest { shard: self.shard, batch };
         match self.requests.try_send(request) {
@@ -403,6 +408,12 @@ impl Journal {
         } else {
             0
         }
+    }
+
+    /// The batch to wait for until everything so far is kept, which is handed over in this tick if it can be; 0 if all is kept.
+    pub fn hurry(&mut self) -> u64 {
+        self.is_urgent = self.has_waiting();
+        self.needed()
     }
 
     /// The last batch that was handed over.

@@ -342,7 +342,9 @@ impl Shard {
 }
 
 /// Shared groups by the filter their members had here.
-type Groups = BTreeMap<FilterId, (Box<str>, Box<str>)>;
+type Groups = BTreeMap<FilterId, GroupName>;
+/// The name of a shared group, and the topic filter of it.
+pub(crate) type GroupName = (Box<str>, Box<str>);
 
 impl Shard {
     /// The names of the groups some messages came by, while they can still be looked up.
@@ -404,7 +406,7 @@ impl Shard {
             let (group, text) = self.router.group(self.router.group_of(filter)?)?;
             Some((group.into(), text.into()))
         });
-        let groups: Box<[_]> = groups.collect();
+        let groups: Vec<GroupName> = groups.collect();
         if !groups.is_empty() {
             self.groups_of_ended.insert(stored, groups);
         }

@@ -103,6 +103,7 @@ impl Shard {
 
     fn store_replied(&mut self, reply: StoreReply) {
         match reply {
+            StoreReply::Bans(banned) => self.banned = banned,
             StoreReply::Sessions(rows) => rows.into_iter().for_each(|row| self.restore(row)),
             StoreReply::Retained(found) => {
                 found.into_iter().for_each(|message| self.retain_found(message));
@@ -121,12 +122,18 @@ impl Shard {
                     journal.committed(sequence);
                 }
                 self.pass_groups();
+                self.answer_kept();
             }
             StoreReply::Session { session, entries, received } => {
                 let loaded = self.clients.being_loaded(session);
                 let shared = loaded.map_or_else(Vec::new, |id| self.shared_filters(id));
                 let waiting = self.clients.session_loaded(session, entries, &received, &shared);
                 for connection in waiting {
+                    self.resume(connection, pause::LOADING);
+                }
+            }
+            StoreReply::Unread { session } => {
+                for connection in self.clients.session_unread(session) {
                     self.resume(connection, pause::LOADING);
                 }
             }
@@ -140,6 +147,7 @@ impl Shard {
                 if let Some(journal) = &mut self.clients.journal {
                     journal.is_failing = health == StoreHealth::Failing;
                 }
+                self.answer_kept();
             }
         }
     }
@@ -292,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::StoreMode;
+    use crate::away::UNREAD_MS;
     use crate::desk::{Desk, connect};
     use crate::storage::{
         PutAs, SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
@@ -386,6 +395,36 @@ mod tests {
         assert_eq!(connack, PRESENT);
         assert_eq!(publishes[..7], [0x3a, 5, 0, 1, b'a', 0, 40], "DUP and its packet id");
         assert_eq!(publishes[7..], [0x32, 5, 0, 1, b'a', 0, 41], "then what was queued");
+    }
+
+    /// SEED-SESS-01: what cannot be read is not taken for what never was.
+    #[test]
+    fn a_session_that_cannot_be_read_is_refused_and_tried_again() {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        let stored = row(7, "c");
+        let session = stored.session;
+        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        let come = |desk: &mut Desk| {
+            let client = desk.accept(0, "10.0.0.1:5");
+            desk.tick(1, Some((client, &connect_again("c"))))
+        };
+        assert!(come(&mut desk).is_empty());
+        assert_eq!(requests.try_iter().count(), 1);
+        answers.send(StoreReply::Unread { session }).unwrap();
+        const UNAVAILABLE: [u8; 4] = [0x20, 2, 0, 3];
+        assert_eq!(all(desk.tick(1, None)), UNAVAILABLE);
+        assert_eq!(all(come(&mut desk)), UNAVAILABLE, "it is not tried for each who comes");
+        assert_eq!(requests.try_iter().count(), 0);
+        desk.tick(UNREAD_MS, None);
+        assert!(come(&mut desk).is_empty());
+        let batch = requests.try_recv().expect("it is tried again").batch;
+        assert!(matches!(batch.loads[..], [asked] if asked == session));
+        let entries = vec![(StoredPlace::new(3, false), entry(StoredState::Queued))];
+        answers.send(StoreReply::Session { session, entries, received: Vec::new() }).unwrap();
+        let got = all(desk.tick(1, None));
+        assert_eq!((&got[..4], got.len()), (&PRESENT[..], 4 + 7), "with what it had");
     }
 
     #[test]

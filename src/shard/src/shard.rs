@@ -1,7 +1,6 @@
 //! The shard: its state, its tick, and what its reactor asks of it.
 
-use std::collections::BTreeSet;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -116,7 +115,7 @@ pub struct Shard {
     /// Client ids assigned so far; begins at a number nobody knows.
     pub(crate) assigned: u64,
     /// The shared groups of sessions that ended while their messages were in the store only: they may go to other members.
-    pub(crate) groups_of_ended: HashMap<u64, Box<[(Box<str>, Box<str>)]>>,
+    pub(crate) groups_of_ended: HashMap<u64, Vec<crate::leave::GroupName>>,
     pub(crate) shared_strategy: SharedStrategy,
     pub(crate) replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Route changes of this tick, for the other shards.
@@ -142,6 +141,8 @@ pub struct Shard {
     /// When the sends and stashes were last looked at for being overdue.
     pub(crate) swept_ms: u64,
     pub(crate) evictions: Vec<Eviction>,
+    /// Answers to commands that wait until a batch is committed: its number, and who asked.
+    pub(crate) unanswered: VecDeque<(u64, u64, Reply)>,
     pub(crate) shutdown: Option<Shutdown>,
     /// Other shards that have said that nothing more comes from them.
     pub(crate) ended: ShardSet,
@@ -261,6 +262,7 @@ impl Shard {
             inbox_left: false,
             swept_ms: now.mono_ms,
             evictions: Vec::new(),
+            unanswered: VecDeque::new(),
             shutdown: None,
             ended: ShardSet::EMPTY,
             tick_histogram: metrics::Histogram::new(),
@@ -408,6 +410,31 @@ impl Shard {
             !matches!(sent, Err(crossbeam_channel::TrySendError::Full(_))),
             "more commands outstanding than the node may have"
         );
+    }
+
+    /// Answers a command when what it has changed is kept; at once, with [`Reply::Unkept`], if the store cannot write.
+    pub(crate) fn reply_when_kept(&mut self, token: u64, reply: Reply) {
+        match &mut self.clients.journal {
+            Some(journal) if journal.is_failing => self.reply(token, Reply::Unkept),
+            Some(journal) => {
+                let sequence = journal.hurry();
+                self.unanswered.push_back((sequence, token, reply));
+                self.answer_kept();
+            }
+            None => self.reply(token, reply),
+        }
+    }
+
+    /// Answers the commands whose changes are kept, or cannot be.
+    pub(crate) fn answer_kept(&mut self) {
+        let Some(journal) = &self.clients.journal else { return };
+        let (committed, is_failing) = (journal.committed_sequence(), journal.is_failing);
+        while let Some((sequence, ..)) = self.unanswered.front()
+            && (is_failing || *sequence <= committed)
+            && let Some((_, token, reply)) = self.unanswered.pop_front()
+        {
+            self.reply(token, if is_failing { Reply::Unkept } else { reply });
+        }
     }
 
     /// Handles a command of the control plane.

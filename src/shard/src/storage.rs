@@ -13,6 +13,8 @@ use ring::ShardId;
 use session::{Message, MessageId};
 pub use session::{StoredCounts, StoredPlace};
 
+use crate::banned::{Ban, BannedList, BannedWho};
+
 /// Names a stored session: the slot of its client id and a number that no session of this slot had before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoredSession {
@@ -212,6 +214,10 @@ pub enum StoreOp {
         /// Its number.
         number: u64,
     },
+    /// Somebody is banned, or the ban has changed.
+    PutBan(Box<Ban>),
+    /// It is over.
+    RemoveBan(BannedWho),
 }
 
 /// What a shard hands over at once.
@@ -259,6 +265,8 @@ pub enum StoreHealth {
 /// What the store answers to a shard.
 #[derive(Debug)]
 pub enum StoreReply {
+    /// Who is banned. Comes before all else.
+    Bans(Arc<BannedList>),
     /// Some of the shard's sessions. Comes before [`StoreReply::Found`].
     Sessions(Vec<StoredSessionRow>),
     /// Some of the shard's retained messages.
@@ -291,6 +299,11 @@ pub enum StoreReply {
         entries: Vec<(StoredPlace, StoredEntry)>,
         /// Ids of received `QoS` 2 messages.
         received: Vec<PacketId>,
+    },
+    /// A session's messages cannot be read: what is on disk of it stays there.
+    Unread {
+        /// Whose.
+        session: StoredSession,
     },
     /// A queue was trimmed: so many messages are lost, by `QoS`.
     Trimmed {

@@ -1,7 +1,8 @@
 //! A backup of a running store, and the way back.
 //!
 //! A backup is one file of the state of one moment: chunks of keys and values, each with a checksum, and an end that says how
-//! many there are. It does not depend on the engine. Restoring checks the whole file and puts a copy into the store's folder;
+//! many there are. It does not depend on the engine. Beside it, written last, is a manifest with its length and its checksum:
+//! without one, or with one that does not fit, it is no whole backup. Restoring checks the whole file and puts a copy into the store's folder;
 //! the store takes it over when it is opened next. That is honest: the sessions and retained messages of a running broker
 //! cannot be exchanged under its clients. What the backup replaced is kept beside it until the next one is taken over.
 
@@ -10,11 +11,11 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::codec::FORMAT;
 use crate::codec::keys::{Key, after};
-use crate::engine::{Change, Engine, EngineRead, FjallEngine, Keyspace};
+use crate::engine::{Change, Engine, EngineRead, FjallEngine, Keyspace, sum_of};
 use crate::{Store, StoreError};
 
 /// The name of a backup's file.
@@ -25,7 +26,11 @@ const STAGED: &str = "restore";
 const REPLACED: &str = "replaced";
 /// A store that is being built from a backup.
 const BUILDING: &str = "building";
-const MAGIC: &[u8; 16] = b"RingMQ backup 1\n";
+/// The file that says what a backup's file is to be.
+const MANIFEST: &str = "manifest";
+const MAGIC: &[u8; 16] = b"RingMQ backup 2\n";
+/// As it was before there was a manifest.
+const MAGIC_1: &[u8; 16] = b"RingMQ backup 1\n";
 /// Bytes after which a chunk is closed.
 const CHUNK: usize = 1024 * 1024;
 /// Most bytes a chunk can have: a message is at most 256 MB.
@@ -47,9 +52,10 @@ impl Store {
     /// everything does; the caller's thread does it.
     ///
     /// # Errors
-    /// [`StoreError::Backup`]: the folder has one already or cannot be written; [`StoreError::Engine`]: something cannot be
+    /// [`StoreError::SamePlace`], [`StoreError::Backup`]: the folder has one already or cannot be written; [`StoreError::Engine`]: something cannot be
     /// read; [`StoreError::Closed`].
     pub fn backup(&self, folder: &Path) -> Result<BackupInfo, StoreError> {
+        keep_apart(folder, self.folder())?;
         write(&*self.snapshot()?, folder)
     }
 }
@@ -60,15 +66,24 @@ impl Store {
 /// # Errors
 /// [`StoreError::Backup`]: it is damaged, newer than this build, or cannot be copied. Nothing is changed then.
 pub fn restore(folder: &Path, store: &Path) -> Result<BackupInfo, StoreError> {
+    keep_apart(folder, store)?;
     let file = folder.join(FILE);
-    let info = read(&file, &mut |_| Ok(()))?;
+    let info = read(folder, &mut |_| Ok(()))?;
     let staged = store.join(STAGED);
-    let part = staged.join("part");
-    let copy = || {
-        fs::create_dir_all(&staged)?;
-        fs::copy(&file, &part)?;
+    let copy_one = |name: &str| {
+        let part = staged.join("part");
+        fs::copy(folder.join(name), &part)?;
         File::open(&part)?.sync_all()?;
-        fs::rename(&part, staged.join(FILE))?;
+        fs::rename(&part, staged.join(name))
+    };
+    let copy = || {
+        // An earlier one that waits goes. The file comes last: with it the backup is there.
+        remove_folder(&staged)?;
+        fs::create_dir_all(&staged)?;
+        if folder.join(MANIFEST).exists() {
+            copy_one(MANIFEST)?;
+        }
+        copy_one(FILE)?;
         sync_folder(&staged)?;
         sync_folder(store)
     };
@@ -79,18 +94,19 @@ pub fn restore(folder: &Path, store: &Path) -> Result<BackupInfo, StoreError> {
 /// Takes a staged backup over, if there is one: builds a store of it and puts it in the place of `data`. May be stopped at
 /// any point and begun again.
 pub(crate) fn take_over(store: &Path, data: &str) -> Result<(), StoreError> {
-    let file = store.join(STAGED).join(FILE);
-    if !file.exists() {
+    let staged = store.join(STAGED);
+    if !staged.join(FILE).exists() {
         return Ok(());
     }
     let (data, building) = (store.join(data), store.join(BUILDING));
     let failed = |error: io::Error| StoreError::of_folder(store, error.into());
     remove_folder(&building).map_err(failed)?;
     let mut engine = FjallEngine::open(&building)?;
-    let info = read(&file, &mut |changes| Ok(engine.write(changes)?))?;
+    let info = read(&staged, &mut |changes| Ok(engine.write(changes)?))?;
     engine.sync()?;
     drop(engine);
     let exchange = || {
+        FjallEngine::forget_record(store)?;
         let replaced = store.join(REPLACED);
         if data.exists() {
             remove_folder(&replaced)?;
@@ -98,7 +114,7 @@ pub(crate) fn take_over(store: &Path, data: &str) -> Result<(), StoreError> {
         }
         fs::rename(&building, &data)?;
         sync_folder(store)?;
-        remove_folder(&store.join(STAGED))
+        remove_folder(&staged)
     };
     exchange().map_err(failed)?;
     log::warn!(
@@ -138,25 +154,114 @@ fn write(read: &dyn EngineRead, folder: &Path) -> Result<BackupInfo, StoreError>
             written.map_err(failed)?;
         }
     }
-    let info = out.finish().map_err(failed)?;
-    fs::rename(&part, &file).and_then(|()| sync_folder(folder)).map_err(failed)?;
+    let (info, sum) = out.finish().map_err(failed)?;
+    let seal = || {
+        fs::rename(&part, &file)?;
+        sync_folder(folder)?;
+        let mut manifest = File::create(&part)?;
+        manifest.write_all(Manifest { len: info.bytes, sum }.text().as_bytes())?;
+        manifest.sync_all()?;
+        fs::rename(&part, folder.join(MANIFEST))?;
+        sync_folder(folder)
+    };
+    seal().map_err(failed)?;
     Ok(info)
+}
+
+/// A backup lies neither in the folder of a store nor around it: what is in that folder is the store's, and who removes the one
+/// removes the other.
+fn keep_apart(folder: &Path, store: &Path) -> Result<(), StoreError> {
+    let (place, own) = (real(folder), real(store));
+    if place.starts_with(&own) || own.starts_with(&place) {
+        return Err(StoreError::SamePlace { folder: folder.to_owned(), store: store.to_owned() });
+    }
+    Ok(())
+}
+
+/// Where a path leads, also if its end is not there yet.
+fn real(path: &Path) -> PathBuf {
+    let mut missing = Vec::new();
+    let mut there = path;
+    loop {
+        if let Ok(found) = there.canonicalize() {
+            return missing.into_iter().rev().fold(found, |path: PathBuf, name| path.join(name));
+        }
+        let (Some(above), Some(name)) = (there.parent(), there.file_name()) else {
+            return path.to_owned();
+        };
+        missing.push(name);
+        there = above;
+    }
+}
+
+/// What the file of a backup is to be.
+#[derive(Debug, PartialEq, Eq)]
+struct Manifest {
+    len: u64,
+    sum: u128,
+}
+
+impl Manifest {
+    fn text(&self) -> String {
+        format!("{FILE} {} bytes xxh3-128 {:032x}\n", self.len, self.sum)
+    }
+
+    /// Checks the file in this folder against its manifest.
+    fn check(folder: &Path) -> Result<(), StoreError> {
+        let (file, path) = (folder.join(FILE), folder.join(MANIFEST));
+        let text = fs::read_to_string(&path).map_err(|error| {
+            unusable(
+                &path,
+                format_args!("it cannot be read, so the backup may not be whole: {error}"),
+            )
+        })?;
+        let len =
+            fs::metadata(&file).map_err(|error| unusable(&file, format_args!("{error}")))?.len();
+        let failed = |error| unusable(&file, format_args!("it cannot be read: {error}"));
+        let found = Self { len, sum: sum_of(File::open(&file).map_err(failed)?).map_err(failed)? };
+        if found.text() == text {
+            return Ok(());
+        }
+        let mut words = text.split(' ');
+        match words.nth(1).and_then(|len| len.parse::<u64>().ok()) {
+            Some(wanted) if wanted != len => Err(unusable(
+                &file,
+                format_args!("it has {len} bytes, and had {wanted} when it was written"),
+            )),
+            _ => Err(unusable(
+                &file,
+                format_args!("it, or {}, has changed since it was written", path.display()),
+            )),
+        }
+    }
 }
 
 /// A backup that is being written.
 struct Output {
     file: BufWriter<File>,
+    /// Of all that was written.
+    sum: Box<Xxh3Default>,
     chunk: Vec<u8>,
     info: BackupInfo,
 }
 
 impl Output {
     fn new(file: File) -> io::Result<Self> {
-        let mut file = BufWriter::new(file);
-        file.write_all(MAGIC)?;
-        file.write_all(&FORMAT.to_be_bytes())?;
-        let info = BackupInfo { records: 0, bytes: MAGIC.len() as u64 + 4 };
-        Ok(Self { file, chunk: Vec::with_capacity(CHUNK), info })
+        let mut out = Self {
+            file: BufWriter::new(file),
+            sum: Box::default(),
+            chunk: Vec::with_capacity(CHUNK),
+            info: BackupInfo::default(),
+        };
+        out.write(MAGIC)?;
+        out.write(&FORMAT.to_be_bytes())?;
+        Ok(out)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.update(bytes);
+        self.info.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
     }
 
     fn record(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8]) -> io::Result<()> {
@@ -172,34 +277,35 @@ impl Output {
 
     fn flush(&mut self) -> io::Result<()> {
         let len = u32::try_from(self.chunk.len()).expect("a record is at most 256 MB");
-        self.file.write_all(&len.to_be_bytes())?;
-        self.file.write_all(&xxh3_64(&self.chunk).to_be_bytes())?;
-        self.file.write_all(&self.chunk)?;
-        self.info.bytes += 12 + u64::from(len);
-        self.chunk.clear();
+        let mut chunk = std::mem::take(&mut self.chunk);
+        self.write(&len.to_be_bytes())?;
+        self.write(&xxh3_64(&chunk).to_be_bytes())?;
+        self.write(&chunk)?;
+        chunk.clear();
+        self.chunk = chunk;
         Ok(())
     }
 
-    /// The end: an empty chunk, and how many records there are.
-    fn finish(mut self) -> io::Result<BackupInfo> {
+    /// The end: an empty chunk, and how many records there are. Gives the checksum of the file too.
+    fn finish(mut self) -> io::Result<(BackupInfo, u128)> {
         if !self.chunk.is_empty() {
             self.flush()?;
         }
         let records = self.info.records.to_be_bytes();
-        self.file.write_all(&0u32.to_be_bytes())?;
-        self.file.write_all(&xxh3_64(&records).to_be_bytes())?;
-        self.file.write_all(&records)?;
-        self.info.bytes += 20;
+        self.write(&0u32.to_be_bytes())?;
+        self.write(&xxh3_64(&records).to_be_bytes())?;
+        self.write(&records)?;
         self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(self.info)
+        Ok((self.info, self.sum.digest128()))
     }
 }
 
 /// Reads a backup to its end and shows it chunk by chunk.
 fn read(
-    file: &Path,
+    folder: &Path,
     show: &mut dyn FnMut(Vec<Change>) -> Result<(), StoreError>,
 ) -> Result<BackupInfo, StoreError> {
+    let file = &folder.join(FILE);
     let cut = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => unusable(file, format_args!("its end is missing")),
         _ => unusable(file, format_args!("it cannot be read: {error}")),
@@ -207,7 +313,9 @@ fn read(
     let mut input = BufReader::new(File::open(file).map_err(cut)?);
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic).map_err(cut)?;
-    if magic != *MAGIC {
+    if magic == *MAGIC {
+        Manifest::check(folder)?;
+    } else if magic != *MAGIC_1 {
         return Err(unusable(file, format_args!("it is no backup of a RingMQ store")));
     }
     let format = u32::from_be_bytes(array(&mut input).map_err(cut)?);
@@ -232,7 +340,10 @@ fn read(
                 return Err(damaged());
             }
             info.bytes += 20;
-            return Ok(info);
+            return match input.read(&mut [0]).map_err(cut)? {
+                0 => Ok(info),
+                _ => Err(unusable(file, format_args!("something was appended to it"))),
+            };
         }
         let changes = records(&chunk).ok_or_else(damaged)?;
         info.records += changes.len() as u64;

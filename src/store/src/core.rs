@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use ring::ShardId;
-use shard::storage::{StoreBatch, StoreReply, StoreRequest, StoredSession};
+use shard::storage::{StoreBatch, StoreOp, StoreReply, StoreRequest, StoredSession};
 
 pub use boot::{Boot, Found};
 pub use load::{Known, load};
@@ -35,6 +35,8 @@ pub struct Core<E> {
     applied: Applied,
     /// Batches that are not committed, oldest first, by shard.
     waiting: Vec<VecDeque<StoreBatch>>,
+    /// Changes that are no shard's, the same.
+    waiting_own: VecDeque<Vec<StoreOp>>,
     /// A round whose write or sync failed: whether it is applied is seen after a reopening.
     in_doubt: Option<InDoubt>,
     /// Sessions that have ended and are too big to be removed at once.
@@ -49,6 +51,8 @@ struct InDoubt {
     outcome: Outcome,
     /// How many batches of each shard it has.
     batches: Vec<usize>,
+    /// How many of those that are no shard's.
+    own: usize,
 }
 
 /// What a round did.
@@ -56,6 +60,8 @@ struct InDoubt {
 pub struct Outcome {
     /// The newest committed batch of each shard that had one.
     pub committed: Vec<(ShardId, u64)>,
+    /// How many changes that are no shard's are committed.
+    pub own: usize,
     /// Answers.
     pub replies: Vec<(ShardId, StoreReply)>,
     /// What is to be read now that it is applied.
@@ -79,15 +85,37 @@ pub struct Damage {
     pub counts: u64,
 }
 
+impl Damage {
+    /// What to tell people; nothing if nothing is damaged.
+    #[must_use]
+    pub fn text(self) -> Option<String> {
+        let Self { values, counts } = self;
+        (values + counts > 0).then(|| {
+            format!(
+                "{values} values and {counts} counts of uses are damaged and left out (`ringmq store info` has all since the start); a \
+                 backup may have them"
+            )
+        })
+    }
+}
+
 impl<E: Engine> Core<E> {
     /// Takes over an engine that is open: checks the format and counts this start.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::Engine`].
-    pub fn open(mut engine: E, shards: usize) -> Result<Self, StoreError> {
+    /// [`StoreError::Newer`], [`StoreError::Engine`].
+    pub fn open(engine: E, shards: usize) -> Result<Self, StoreError> {
+        Self::open_with(engine, shards, &[])
+    }
+
+    /// The same, and takes over what was kept elsewhere before.
+    ///
+    /// # Errors
+    /// As [`Core::open`].
+    pub fn open_with(mut engine: E, shards: usize, own: &[StoreOp]) -> Result<Self, StoreError> {
         let format = match engine.get(Keyspace::Meta, keys::meta::FORMAT)? {
             Some(value) => values::read_number(keys::meta::FORMAT, &value)
-                .map_err(|error| StoreError::Damaged(format!("its format version: {error}")))?,
+                .map_err(|error| EngineError::Damaged(format!("its format version: {error}")))?,
             None => 0,
         };
         if format > u64::from(FORMAT) {
@@ -100,6 +128,7 @@ impl<E: Engine> Core<E> {
         let mut round = Round::new(&engine, Damage::default());
         let key = keys::meta::FORMAT;
         round.put(Keyspace::Meta, key, values::number(key, u64::from(FORMAT)));
+        round.apply_own(own)?;
         let changes = round.finish(applied)?.changes;
         engine.write(changes)?;
         engine.sync()?;
@@ -107,6 +136,7 @@ impl<E: Engine> Core<E> {
             engine,
             applied,
             waiting: (0..shards).map(|_| VecDeque::new()).collect(),
+            waiting_own: VecDeque::new(),
             in_doubt: None,
             ended: VecDeque::new(),
             queues_from: HashMap::new(),
@@ -123,16 +153,22 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Takes changes that are no shard's, which are applied in their order.
+    pub fn take_own(&mut self, ops: Vec<StoreOp>) {
+        self.waiting_own.push_back(ops);
+    }
+
     /// Whether a call of [`Core::commit`] could apply something.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
-        self.waiting.iter().any(|waiting| !waiting.is_empty())
+        !self.waiting_own.is_empty() || self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
-    /// Whether a batch waits that wants to read: its client is there.
+    /// Whether something waits that somebody waits for: a batch that wants to read, as its client is there, or a command.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.waiting.iter().flatten().any(|batch| !batch.loads.is_empty())
+        !self.waiting_own.is_empty()
+            || self.waiting.iter().flatten().any(|batch| !batch.loads.is_empty())
     }
 
     /// Applies all batches that may be applied, in one atomic write. `settle` comes after the write and before anything
@@ -148,7 +184,8 @@ impl<E: Engine> Core<E> {
             return Err(EngineError::Stopped);
         }
         let batches: Vec<usize> = self.waiting.iter().map(VecDeque::len).collect();
-        if batches.iter().all(|&count| count == 0) {
+        let own = self.waiting_own.len();
+        if batches.iter().all(|&count| count == 0) && own == 0 {
             return Ok(None);
         }
         let mut applied = self.applied;
@@ -162,6 +199,9 @@ impl<E: Engine> Core<E> {
                 round.apply(ShardId::new(shard), batch)?;
             }
         }
+        for ops in &self.waiting_own {
+            round.apply_own(ops)?;
+        }
         let finished = round.finish(applied)?;
         self.damage = finished.damage;
         self.ended.extend(finished.ended);
@@ -173,11 +213,11 @@ impl<E: Engine> Core<E> {
                 self.queues_from = finished.queues_from;
             }
             Err(error) => {
-                self.in_doubt = Some(InDoubt { applied, outcome, batches });
+                self.in_doubt = Some(InDoubt { applied, outcome, batches, own });
                 return Err(error);
             }
         }
-        Ok(Some(self.committed(outcome, &batches)))
+        Ok(Some(self.committed(outcome, &batches, own)))
     }
 
     /// After an error: opens the engine anew and finds out whether the round in doubt is applied; its outcome if it is.
@@ -187,10 +227,7 @@ impl<E: Engine> Core<E> {
     pub fn recover(&mut self) -> Result<Option<Outcome>, EngineError> {
         self.engine.reopen()?;
         self.applied.synced_round = self.applied.round;
-        let found = read_applied(&self.engine).map_err(|error| match error {
-            StoreError::Engine(error) => error,
-            other => EngineError::Damaged(other.to_string()),
-        })?;
+        let found = read_applied(&self.engine)?;
         // Ended sessions of a round that is not applied have no mark.
         self.ended = self.find_ended()?;
         // What a failed sweep has written counts as a round too: its number is not used again.
@@ -204,7 +241,7 @@ impl<E: Engine> Core<E> {
             return Ok(None);
         }
         self.written(in_doubt.applied, true);
-        Ok(Some(self.committed(in_doubt.outcome, &in_doubt.batches)))
+        Ok(Some(self.committed(in_doubt.outcome, &in_doubt.batches, in_doubt.own)))
     }
 
     /// Makes what was written outlive a loss of power.
@@ -291,7 +328,9 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    fn committed(&mut self, mut outcome: Outcome, batches: &[usize]) -> Outcome {
+    fn committed(&mut self, mut outcome: Outcome, batches: &[usize], own: usize) -> Outcome {
+        self.waiting_own.drain(..own);
+        outcome.own = own;
         for (shard, &count) in batches.iter().enumerate() {
             let newest = self.waiting[shard].drain(..count).next_back();
             if let Some(newest) = newest {
@@ -316,10 +355,10 @@ impl<E: Engine> Core<E> {
     }
 }
 
-fn read_applied(engine: &impl Engine) -> Result<Option<Applied>, StoreError> {
+fn read_applied(engine: &impl Engine) -> Result<Option<Applied>, EngineError> {
     let key = keys::meta::APPLIED;
     let Some(value) = engine.get(Keyspace::Meta, key)? else { return Ok(None) };
     values::read_applied(key, &value)
         .map(Some)
-        .map_err(|error| StoreError::Damaged(format!("the record of what was applied: {error}")))
+        .map_err(|error| EngineError::Damaged(format!("the record of what was applied: {error}")))
 }

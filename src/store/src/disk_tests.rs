@@ -13,7 +13,9 @@ use shard::storage::{
 };
 
 use crate::fixture::{message, own, put_entry, put_session};
-use crate::{ShardOutlet, Store, StoreError, StoreSetup, StoreStage, StoreSync, restore};
+use crate::{
+    ShardOutlet, Store, StoreError, StoreEvent, StoreSetup, StoreStage, StoreSync, restore,
+};
 
 const SECONDS: Duration = Duration::from_secs(30);
 
@@ -33,9 +35,10 @@ impl Running {
         let store = Store::open(StoreSetup {
             folder: folder.to_owned(),
             sync: StoreSync::Always,
+            bans: Vec::new(),
             shards: vec![ShardOutlet { replies: outlet, doorbell: Arc::new(|| ()) }],
-            on_health: Box::new(move |health: StoreHealth, text: &str| {
-                told.lock().expect("no panic").push(format!("{health:?}: {text}"));
+            on_event: Arc::new(move |event: StoreEvent<'_>| {
+                told.lock().expect("no panic").push(format!("{event:?}"));
             }),
         })?;
         store.wait_for(StoreStage::Loading, SECONDS)?;
@@ -116,19 +119,76 @@ fn a_damaged_or_short_backup_is_refused_and_nothing_is_staged() {
     running.store.close().expect("it closes");
     let file = saved.join("store.backup");
     let whole = fs::read(&file).expect("it reads");
+    let refused = |what: &str| {
+        let error = restore(&saved, &store).expect_err(what).to_string();
+        assert!(error.contains(&saved.display().to_string()), "{what}: {error}");
+        error
+    };
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(&file, &bytes).expect("it writes");
-        // A flipped bit in the format's version makes it newer, or older; an older one would be read.
-        let is_version = (16..20).contains(&at);
-        assert!(is_version || restore(&saved, &store).is_err(), "byte {at}");
+        refused(&format!("byte {at}"));
     }
     for len in 0..whole.len() {
         fs::write(&file, &whole[..len]).expect("it writes");
-        assert!(restore(&saved, &store).is_err(), "{len} bytes");
+        refused(&format!("{len} bytes"));
     }
+    fs::write(&file, [&whole[..], b"x"].concat()).expect("it writes");
+    assert!(refused("appended").contains(&format!("it has {} bytes, and had", whole.len() + 1)));
+    fs::write(&file, &whole).expect("it writes");
+    let manifest = saved.join("manifest");
+    let text = fs::read(&manifest).expect("it is written last");
+    for at in 0..text.len() {
+        let mut bytes = text.clone();
+        bytes[at] ^= 1;
+        fs::write(&manifest, &bytes).expect("it writes");
+        refused(&format!("byte {at} of the manifest"));
+    }
+    fs::remove_file(&manifest).expect("it goes");
+    assert!(refused("no manifest").contains("manifest: it cannot be read"));
     assert!(!store.join("restore/store.backup").exists());
+    fs::write(&manifest, &text).expect("it writes");
+    restore(&saved, &store).expect("it is whole again");
+}
+
+#[test]
+fn a_backup_before_there_were_manifests_is_read_to_its_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, saved) = (folder.path().join("store"), folder.path().join("saved"));
+    let (mut running, _) = Running::open(&store).expect("it opens");
+    running.send(vec![put_session(session(1), "old")]);
+    assert!(running.is_committed(SECONDS));
+    running.store.backup(&saved).expect("it is saved");
+    running.store.close().expect("it closes");
+    fs::remove_file(saved.join("manifest")).expect("it goes");
+    let file = saved.join("store.backup");
+    let mut bytes = fs::read(&file).expect("it reads");
+    bytes[14] = b'1';
+    fs::write(&file, [&bytes[..], b"x"].concat()).expect("it writes");
+    let error = restore(&saved, &store).expect_err("it is too long").to_string();
+    assert!(error.contains("something was appended"), "{error}");
+    fs::write(&file, &bytes).expect("it writes");
+    restore(&saved, &store).expect("it is whole");
+}
+
+#[test]
+fn a_backup_and_the_store_have_places_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    let (running, _) = Running::open(&store).expect("it opens");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&store, &link).expect("a link");
+    let places =
+        [store.clone(), store.join("data"), store.join("a/b"), folder.path().to_owned(), link];
+    for place in places {
+        let error = running.store.backup(&place).expect_err("it is the store's").to_string();
+        assert!(error.contains("name another folder"), "{error}");
+        let error = restore(&place, &store).expect_err("it is the store's").to_string();
+        assert!(error.contains("name another folder"), "{error}");
+    }
+    running.store.backup(&folder.path().join("store2")).expect("it is beside it");
+    running.store.close().expect("it closes");
 }
 
 /// A mounted file system in memory that goes when it is dropped.

@@ -1,6 +1,7 @@
 //! The engine below the store: ordered keyspaces, atomic writes, a sync. Narrow, so that the real one can be exchanged and a
 //! simulated one can fail in every way a disk can.
 
+mod files;
 mod fjall;
 mod journal;
 mod simulated;
@@ -13,6 +14,7 @@ use std::ops::ControlFlow;
 use displaydoc::Display;
 use thiserror::Error;
 
+pub(crate) use files::sum_of;
 pub use fjall::{FjallEngine, FjallSnapshot};
 pub use journal::Cut;
 pub use simulated::{CrashLoss, SimulatedEngine, SimulatedSnapshot};
@@ -151,7 +153,15 @@ pub trait Engine: EngineRead + Send {
     ///
     /// # Errors
     /// [`EngineError::Damaged`]: they were removed or exchanged; what is written now is lost at the end of the process.
-    fn check(&self) -> Result<(), EngineError> {
+    fn check(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Notes that nothing is written any more: what is missing at the next start was removed by others.
+    ///
+    /// # Errors
+    /// [`EngineError`]: it cannot be noted; nothing is lost by that.
+    fn end(&mut self) -> Result<(), EngineError> {
         Ok(())
     }
 
@@ -181,15 +191,15 @@ pub struct EngineSizes {
 pub enum EngineError {
     /// no space left on the disk
     NoSpace,
-    /// {0}
+    /// the disk fails: {0}
     Io(io::Error),
-    /// a file is damaged: {0}
+    /// {0}
     Damaged(String),
     /// another process has it open
     Locked,
     /// it was written by another version of the engine
     EngineVersion,
-    /// an earlier write in the background failed; the engine must be opened anew
+    /// a write in the background failed, the line before says why; the store is opened anew
     Stopped,
 }
 

@@ -39,16 +39,22 @@ mod backup;
 pub mod codec;
 pub mod core;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod disk_tests;
 pub mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
 mod info;
+mod panics;
 mod thread;
 
 pub use backup::{BackupInfo, restore};
 pub use engine::Keyspace;
 pub use error::StoreError;
 pub use info::{Latency, StoreInfo};
-pub use thread::{Doorbell, OnHealth, ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
+pub use panics::is_panic_caught;
+pub use thread::{
+    Doorbell, OnEvent, ShardOutlet, Store, StoreEvent, StoreSetup, StoreStage, StoreSync,
+};

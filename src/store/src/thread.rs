@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use shard::Ban;
+use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use crate::StoreError;
 use crate::engine::{Engine, EngineError, EngineRead, FjallEngine};
@@ -43,9 +44,19 @@ pub enum StoreSync {
 /// Wakes a shard that has a reply to read.
 pub type Doorbell = Arc<dyn Fn() + Send + Sync>;
 
-/// Is told when the health changes: to [`StoreHealth::Failing`] with the error of the disk, back to [`StoreHealth::Good`] with
-/// nothing to say.
-pub type OnHealth = Box<dyn Fn(StoreHealth, &str) + Send + Sync>;
+/// What whoever runs a store is to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreEvent<'a> {
+    /// It cannot write: the error.
+    Failing(&'a str),
+    /// It can again.
+    Good,
+    /// Something in it was changed by others, and what of it cannot be read.
+    Damaged(&'a str),
+}
+
+/// Is told of events, by threads of the store.
+pub type OnEvent = Arc<dyn Fn(StoreEvent<'_>) + Send + Sync>;
 
 /// The way to a shard.
 #[derive(Clone)]
@@ -62,10 +73,12 @@ pub struct StoreSetup {
     pub folder: PathBuf,
     /// When to sync.
     pub sync: StoreSync,
+    /// Bans that were kept elsewhere: they are taken over.
+    pub bans: Vec<Ban>,
     /// The shards, by number.
     pub shards: Vec<ShardOutlet>,
-    /// Is called when the health changes, from a thread of the store.
-    pub on_health: OnHealth,
+    /// Is called by threads of the store.
+    pub on_event: OnEvent,
 }
 
 /// How far a store is.
@@ -81,6 +94,7 @@ pub enum StoreStage {
 
 /// A running store.
 pub struct Store {
+    folder: PathBuf,
     requests: Sender<StoreRequest>,
     control: Sender<Control>,
     shared: Arc<Shared>,
@@ -90,6 +104,8 @@ pub struct Store {
 /// What the writer is asked beside batches.
 enum Control {
     Snapshot(Sender<Arc<dyn EngineRead + Send + Sync>>),
+    /// Is to be kept; answered when it is committed.
+    Keep(Vec<StoreOp>, Sender<()>),
     Close,
 }
 
@@ -122,11 +138,18 @@ impl Store {
         let (control, controlled) = bounded(4);
         let shared = Arc::new(Shared::new());
         let (folder, for_writer) = (setup.folder.clone(), Arc::clone(&shared));
+        let at = folder.clone();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || run(setup, open, &for_writer, incoming, controlled))
-            .map_err(|error| StoreError::Open { folder, reason: error.to_string() })?;
-        Ok(Self { requests, control, shared, thread })
+            .map_err(|error| StoreError::Open { folder: at, reason: error.to_string() })?;
+        Ok(Self { folder, requests, control, shared, thread })
+    }
+
+    /// The folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
     }
 
     /// Where shards hand over their batches. Bounded.
@@ -149,12 +172,35 @@ impl Store {
         self.shared.info()
     }
 
+    /// The bans that were there at the start. Once [`StoreStage::Ready`] is reached, and once.
+    #[must_use]
+    pub fn take_bans(&self) -> Vec<Ban> {
+        self.shared.take_bans()
+    }
+
+    /// Keeps changes that are no shard's. Returns when they are committed, as `store.sync` says; after `timeout` with an error, and
+    /// then they are kept when the store can.
+    ///
+    /// # Errors
+    /// [`StoreError::Failing`]: it cannot write, and nothing is done; [`StoreError::Late`]; [`StoreError::Closed`].
+    pub fn keep(&self, ops: Vec<StoreOp>, timeout: Duration) -> Result<(), StoreError> {
+        if self.info().health == StoreHealth::Failing {
+            return Err(StoreError::Failing);
+        }
+        let (answer, answered) = bounded(1);
+        self.control.send(Control::Keep(ops, answer)).map_err(|_| StoreError::Closed)?;
+        answered.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => StoreError::Late,
+            RecvTimeoutError::Disconnected => StoreError::Closed,
+        })
+    }
+
     /// The state of one moment, to be read by the caller's thread.
     pub(crate) fn snapshot(&self) -> Result<Arc<dyn EngineRead + Send + Sync>, StoreError> {
         let (answer, answered) = bounded(1);
         self.control.send(Control::Snapshot(answer)).map_err(|_| StoreError::Closed)?;
         // No answer: it cannot write, and what it has in memory may not be what is on disk.
-        answered.recv().map_err(|_| StoreError::Engine(EngineError::Stopped))
+        answered.recv().map_err(|_| StoreError::Failing)
     }
 
     /// Applies what was handed over, syncs, and ends.
@@ -192,8 +238,10 @@ fn run<E: Engine + 'static>(
     control: Receiver<Control>,
 ) -> Result<(), StoreError> {
     let _watch = Watch(shared);
+    let folder = setup.folder.clone();
     let result = open()
         .and_then(|engine| Writer::start(engine, setup, Arc::clone(shared), requests, control))
+        .map_err(|error| error.at_start(&folder))
         .map(Writer::run);
     match result {
         Ok(end) => {

@@ -27,6 +27,7 @@ pub struct Seen {
     pub received_bytes: AtomicU64,
     pub received_calls: AtomicU64,
     pub received_bytes_in_tick_max: AtomicU64,
+    pub ended_in_tick_max: AtomicU64,
     pub sends_failed: AtomicU64,
     pub adopted: AtomicU64,
     pub moves_failed: AtomicU64,
@@ -84,6 +85,7 @@ pub struct Echo {
     pub opened: Vec<(u64, Result<u32, i32>)>,
     pub on_doorbell: Option<Box<dyn FnMut() + Send>>,
     tick: u64,
+    ended_in_tick: u64,
 }
 
 impl Echo {
@@ -109,6 +111,7 @@ impl Echo {
             opened: Vec::new(),
             on_doorbell: None,
             tick: 0,
+            ended_in_tick: 0,
         }
     }
 
@@ -208,6 +211,7 @@ impl Core for Echo {
     fn begin_tick(&mut self, now: Now) {
         self.now = now;
         self.tick += 1;
+        self.ended_in_tick = 0;
         self.seen.ticks.store(self.tick, Relaxed);
     }
 
@@ -256,6 +260,8 @@ impl Core for Echo {
 
     fn receive_ended(&mut self, id: ConnectionId, _: ReceiveEnd) {
         self.seen.ended.fetch_add(1, Relaxed);
+        self.ended_in_tick += 1;
+        self.seen.ended_in_tick_max.fetch_max(self.ended_in_tick, Relaxed);
         self.effects.push(Effect::Close { id, mode: CloseMode::Linger });
     }
 

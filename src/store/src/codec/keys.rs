@@ -4,6 +4,7 @@ use std::str;
 
 use mqtt::PacketId;
 use session::MessageId;
+use shard::BannedWho;
 use shard::storage::{StoredPlace, StoredSession};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_128;
@@ -26,6 +27,8 @@ pub mod meta {
     pub const FORMAT: &[u8] = b"format";
     /// What was applied last, and the numbers given out.
     pub const APPLIED: &[u8] = b"applied";
+    /// In front of the bans.
+    pub const BANS: &[u8] = b"ban/";
     /// In front of the sessions that have ended and are not yet removed in full.
     pub const ENDED: &[u8] = b"ended/";
 }
@@ -44,6 +47,27 @@ pub fn session(session: StoredSession) -> Key {
 pub fn ended(ended: StoredSession) -> Key {
     let mut key = Key::from_slice(meta::ENDED);
     key.extend_from_slice(&session(ended));
+    key
+}
+
+/// The key of a ban.
+#[must_use]
+pub fn ban(who: &BannedWho) -> Key {
+    let mut key = Key::from_slice(meta::BANS);
+    match who {
+        BannedWho::ClientId(name) => {
+            key.push(0);
+            text(&mut key, name);
+        }
+        BannedWho::Username(name) => {
+            key.push(1);
+            text(&mut key, name);
+        }
+        BannedWho::PeerHost(host) => {
+            key.push(2);
+            text(&mut key, &host.to_string());
+        }
+    }
     key
 }
 

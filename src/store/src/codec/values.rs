@@ -8,6 +8,7 @@ use shard::storage::{
     SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredState, StoredSubscription,
     StoredWill,
 };
+use shard::{Ban, BannedWho};
 
 use super::bytes::{Reader, Writer};
 use super::{CodecError, keys};
@@ -43,6 +44,49 @@ pub fn mark(key: &[u8]) -> Vec<u8> {
 /// [`CodecError`]: the value is damaged.
 pub fn read_mark(key: &[u8], value: &[u8]) -> Result<(), CodecError> {
     Reader::open(key, value)?.end()
+}
+
+/// A ban.
+#[must_use]
+pub fn ban(key: &[u8], ban: &Ban) -> Vec<u8> {
+    let Ban { who, reason, by, at_unix_s, until_unix_s } = ban;
+    let host;
+    let (kind, name) = match who {
+        BannedWho::ClientId(name) => (0, name.as_str()),
+        BannedWho::Username(name) => (1, name.as_str()),
+        BannedWho::PeerHost(address) => {
+            host = address.to_string();
+            (2, host.as_str())
+        }
+    };
+    let mut out = Writer::new(name.len() + reason.len() + by.len() + 32);
+    out.u8(kind);
+    for text in [name, reason, by] {
+        out.bytes(text.as_bytes());
+    }
+    out.u64(*at_unix_s);
+    // No ban ends before the epoch.
+    out.u64(until_unix_s.unwrap_or(0));
+    out.seal(key)
+}
+
+/// Reads a ban.
+///
+/// # Errors
+/// [`CodecError`]: the value is damaged.
+pub fn read_ban(key: &[u8], value: &[u8]) -> Result<Ban, CodecError> {
+    let mut from = Reader::open(key, value)?;
+    let (kind, name) = (from.u8()?, from.str()?);
+    let who = match kind {
+        0 => BannedWho::ClientId(name.to_owned()),
+        1 => BannedWho::Username(name.to_owned()),
+        2 => BannedWho::PeerHost(name.parse().map_err(|_| CodecError::Malformed)?),
+        _ => return Err(CodecError::Malformed),
+    };
+    let (reason, by) = (from.str()?.to_owned(), from.str()?.to_owned());
+    let (at_unix_s, until) = (from.u64()?, from.u64()?);
+    from.end()?;
+    Ok(Ban { who, reason, by, at_unix_s, until_unix_s: (until > 0).then_some(until) })
 }
 
 /// What was applied last: written with every write, so that one that is in doubt is not done twice.

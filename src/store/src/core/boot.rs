@@ -9,6 +9,7 @@ use ring::ShardId;
 use router::{home, slot};
 use session::Message;
 use shard::storage::{StoreReply, StoredCounts, StoredDelayed, StoredSession, StoredSessionRow};
+use shard::{Ban, BannedList};
 
 use super::Damage;
 use crate::codec::keys::{self, Key};
@@ -21,6 +22,7 @@ const PAGE: usize = 256;
 const STEP: usize = 1_024;
 /// Where the reading is.
 enum Phase {
+    Bans,
     Sessions,
     Retained,
     Delayed,
@@ -34,6 +36,7 @@ pub struct Boot<R> {
     shards: usize,
     numbers_from: u64,
     phase: Phase,
+    bans: Vec<Ban>,
     from: Key,
     sessions: Vec<Vec<StoredSessionRow>>,
     retained: Vec<Vec<Arc<Message>>>,
@@ -67,7 +70,8 @@ impl<R: EngineRead> Boot<R> {
             read,
             shards,
             numbers_from,
-            phase: Phase::Sessions,
+            phase: Phase::Bans,
+            bans: Vec::new(),
             from: Key::new(),
             sessions: (0..shards).map(|_| Vec::new()).collect(),
             retained: (0..shards).map(|_| Vec::new()).collect(),
@@ -86,6 +90,14 @@ impl<R: EngineRead> Boot<R> {
     /// [`EngineError`]: what follows cannot be read.
     pub fn step(&mut self, emit: &mut dyn FnMut(ShardId, StoreReply)) -> Result<bool, EngineError> {
         let is_end = match self.phase {
+            Phase::Bans => {
+                self.read_bans()?;
+                let list = Arc::new(BannedList::new(&self.bans));
+                for shard in 0..self.shards {
+                    emit(ShardId::new(shard), StoreReply::Bans(Arc::clone(&list)));
+                }
+                true
+            }
             Phase::Sessions => self.step_sessions()?,
             Phase::Retained => self.step_retained()?,
             Phase::Delayed => self.step_delayed()?,
@@ -117,6 +129,7 @@ impl<R: EngineRead> Boot<R> {
             (0..self.shards).for_each(|shard| emit(ShardId::new(shard), reply()));
         };
         self.phase = match self.phase {
+            Phase::Bans => Phase::Sessions,
             Phase::Sessions => Phase::Retained,
             Phase::Retained => Phase::Delayed,
             Phase::Delayed => {
@@ -138,6 +151,12 @@ impl<R: EngineRead> Boot<R> {
         matches!(self.phase, Phase::Counts | Phase::Done)
     }
 
+    /// The bans that were found.
+    #[must_use]
+    pub fn bans(&self) -> &[Ban] {
+        &self.bans
+    }
+
     /// How much was found so far.
     #[must_use]
     pub fn found(&self) -> Found {
@@ -148,6 +167,18 @@ impl<R: EngineRead> Boot<R> {
     #[must_use]
     pub fn damage(&self) -> Damage {
         self.damage
+    }
+
+    fn read_bans(&mut self) -> Result<(), EngineError> {
+        let Self { read, bans, damage, .. } = self;
+        let below = keys::behind(keys::meta::BANS);
+        read.scan(Keyspace::Meta, keys::meta::BANS, below.as_deref(), &mut |key, value| {
+            match values::read_ban(key, value) {
+                Ok(ban) => bans.push(ban),
+                Err(_) => damage.values += 1,
+            }
+            ControlFlow::Continue(())
+        })
     }
 
     fn step_sessions(&mut self) -> Result<bool, EngineError> {

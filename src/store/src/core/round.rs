@@ -125,6 +125,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
         Ok(())
     }
 
+    /// Changes that are no shard's.
+    pub(super) fn apply_own(&mut self, ops: &[StoreOp]) -> Result<(), EngineError> {
+        ops.iter().try_for_each(|op| self.op(ShardId::new(0), op))
+    }
+
     pub(super) fn put(&mut self, keyspace: Keyspace, key: &[u8], value: Vec<u8>) {
         self.set(keyspace, Key::from_slice(key), value, false);
     }
@@ -201,6 +206,12 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 let value = values::delayed(&key, delayed);
                 self.set(Keyspace::Delayed, key, value, false);
             }
+            StoreOp::PutBan(ban) => {
+                let key = keys::ban(&ban.who);
+                let value = values::ban(&key, ban);
+                self.set(Keyspace::Meta, key, value, false);
+            }
+            StoreOp::RemoveBan(who) => self.remove(Keyspace::Meta, keys::ban(who)),
             StoreOp::RemoveDelayed { slot, number } => {
                 self.remove(Keyspace::Delayed, keys::delayed(*slot, *number));
             }

@@ -56,6 +56,7 @@ impl ModelEntry {
 impl Model {
     fn apply(&mut self, op: &StoreOp) {
         match op {
+            StoreOp::PutBan(_) | StoreOp::RemoveBan(_) => unreachable!("no shard bans"),
             StoreOp::PutSession { session, head } => {
                 self.of(*session).client_id = head.client_id.to_string();
             }
@@ -131,6 +132,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
     assert_eq!(boot.damage(), Damage::default());
     for (shard, reply) in pages {
         match reply {
+            StoreReply::Bans(_) => {}
             StoreReply::Sessions(page) => {
                 assert!(page.iter().all(|row| usize::from(row.session.slot) % 3 == shard.index()));
                 rows.extend(page);

@@ -5,13 +5,15 @@ use std::io::ErrorKind;
 use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use crate::{StoreError, backup};
+use crate::{StoreError, backup, panics};
 
+use super::files::{self, Record, damaged};
 use super::journal::{self, Cut};
 use super::{Change, Compaction, Engine, EngineError, EngineRead, EngineSizes, Keyspace, Visit};
 
@@ -32,7 +34,7 @@ const OPEN_FILES_MAX: usize = 128;
 
 /// The folder of the database in that of the store.
 const DATA: &str = "data";
-/// A file beside it that says that the database was once complete: what is missing since then was not removed by us.
+/// The [`Record`] beside it.
 const COMPLETE: &str = "complete";
 
 /// Device and inode of a folder.
@@ -41,30 +43,9 @@ fn place(folder: &Path) -> Result<(u64, u64), EngineError> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Whether the files are there without which the engine would begin anew and say nothing.
-fn is_complete(data: &Path) -> Result<(), EngineError> {
-    let missing =
-        |what: PathBuf| Err(EngineError::Damaged(format!("{} is missing", what.display())));
-    if !data.join("version").exists() {
-        return missing(data.join("version"));
-    }
-    let is_journal = |path: &Path| path.extension().is_some_and(|extension| extension == "jnl");
-    let mut files = std::fs::read_dir(data)?;
-    if !files.any(|file| file.is_ok_and(|file| is_journal(&file.path()))) {
-        return missing(data.join("*.jnl"));
-    }
-    for keyspace in std::fs::read_dir(data.join("keyspaces"))? {
-        let current = keyspace?.path().join("current");
-        if !current.exists() {
-            return missing(current);
-        }
-    }
-    Ok(())
-}
-
 /// An open database of fjall.
 pub struct FjallEngine {
-    folder: PathBuf,
+    folder: Arc<Path>,
     /// `None` after a reopening that failed.
     open: Option<Open>,
     cut: Cut,
@@ -72,9 +53,12 @@ pub struct FjallEngine {
     place: (u64, u64),
     /// A sync failed, or a thread of the engine did, which may have been at one.
     has_failed_sync: bool,
+    /// What is written beside the database, and where. One that is opened without the folder of a store has none.
+    record: Option<(PathBuf, Record)>,
 }
 
 struct Open {
+    folder: Arc<Path>,
     database: Database,
     keyspaces: [fjall::Keyspace; Keyspace::COUNT],
 }
@@ -85,9 +69,15 @@ impl FjallEngine {
     /// # Errors
     /// [`EngineError`]: it cannot be opened.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
-        let (open, cut) = Open::new(folder)?;
-        let place = place(folder)?;
-        Ok(Self { folder: folder.to_owned(), open: Some(open), cut, place, has_failed_sync: false })
+        Self::open_known(folder, &Record::default())
+    }
+
+    /// What the record has must be there.
+    fn open_known(folder: &Path, known: &Record) -> Result<Self, EngineError> {
+        let folder = Arc::from(folder);
+        let (open, cut) = Open::new(&folder, known)?;
+        let place = place(&folder)?;
+        Ok(Self { folder, open: Some(open), cut, place, has_failed_sync: false, record: None })
     }
 
     /// Opens the database of a store in its folder.
@@ -99,14 +89,31 @@ impl FjallEngine {
         std::fs::create_dir_all(folder).map_err(|error| is_in(error.into()))?;
         backup::take_over(folder, DATA)?;
         let data = folder.join(DATA);
-        if folder.join(COMPLETE).exists() {
-            is_complete(&data).map_err(is_in)?;
+        Self::open_recorded(&data, folder.join(COMPLETE)).map_err(is_in)
+    }
+
+    fn open_recorded(data: &Path, path: PathBuf) -> Result<Self, EngineError> {
+        let mut known = Record::read(&path)?;
+        if let Some(record) = &mut known {
+            files::check_complete(data, record)?;
+            if std::mem::take(&mut record.is_end) {
+                // The engine removes journals from its opening on.
+                record.write(&path)?;
+            }
         }
-        let engine = Self::open(&data).map_err(is_in)?;
-        File::create(folder.join(COMPLETE))
-            .and_then(|mark| mark.sync_all())
-            .map_err(|error| is_in(error.into()))?;
+        let mut engine = Self::open_known(data, &known.unwrap_or_default())?;
+        let record = Record::look(data, false)?;
+        record.write(&path)?;
+        engine.record = Some((path, record));
         Ok(engine)
+    }
+
+    /// The record of a store in this folder says nothing of the database that is put there.
+    pub(crate) fn forget_record(folder: &Path) -> std::io::Result<()> {
+        match std::fs::remove_file(folder.join(COMPLETE)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes what is in memory to tables.
@@ -121,10 +128,17 @@ impl FjallEngine {
 }
 
 impl Open {
-    fn new(folder: &Path) -> Result<(Self, Cut), EngineError> {
+    fn new(folder: &Arc<Path>, known: &Record) -> Result<(Self, Cut), EngineError> {
         let lock = Lock::take(folder)?;
-        let cut = journal::check(folder)?;
+        files::check(folder)?;
+        let cut = journal::check(folder, &known.journals)?;
         drop(lock);
+        // What is damaged in a way that the look above does not see ends in an error or, in some places, in a panic.
+        let open = panics::caught(|| Self::recover(folder, known.keyspaces));
+        Ok((open.unwrap_or_else(|panic| Err(files::panicked(&*panic)))?, cut))
+    }
+
+    fn recover(folder: &Arc<Path>, known: usize) -> Result<Self, EngineError> {
         let database = Database::builder(folder)
             .worker_threads(WORKERS)
             .cache_size(CACHE_BYTES)
@@ -133,10 +147,21 @@ impl Open {
             .open()?;
         let mut keyspaces = Vec::with_capacity(Keyspace::COUNT);
         for keyspace in Keyspace::ALL {
+            if keyspace.index() < known && !database.keyspace_exists(keyspace.name()) {
+                return Err(EngineError::Damaged(format!(
+                    "a folder in {} is missing: that of the keyspace '{}'",
+                    folder.join("keyspaces").display(),
+                    keyspace.name()
+                )));
+            }
             keyspaces.push(database.keyspace(keyspace.name(), || options(keyspace))?);
         }
         let keyspaces = keyspaces.try_into().ok().expect("one was opened for each");
-        Ok((Self { database, keyspaces }, cut))
+        Ok(Self { folder: Arc::clone(folder), database, keyspaces })
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { folder: &self.folder, keyspaces: &self.keyspaces }
     }
 
     /// Waits while the engine's threads are behind. fjall would wait itself, but for ever if such a thread has died.
@@ -177,7 +202,10 @@ struct Lock(Option<File>);
 
 impl Lock {
     fn take(folder: &Path) -> Result<Self, EngineError> {
-        let file = match OpenOptions::new().read(true).write(true).open(folder.join("lock")) {
+        // Nothing is in it: one that is missing is made. Not before there is a database, which fjall makes with its own.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(folder.join("version").exists()).truncate(false);
+        let file = match options.open(folder.join("lock")) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(None)),
             Err(error) => return Err(error.into()),
@@ -209,9 +237,57 @@ fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(memory_mb * 1024 * 1024)
 }
 
+/// What can be read, and where its files are.
+struct Reading<'a> {
+    folder: &'a Path,
+    keyspaces: &'a [fjall::Keyspace; Keyspace::COUNT],
+}
+
+impl Reading<'_> {
+    /// The value of a key in one of the keyspaces.
+    fn get(
+        &self,
+        keyspace: Keyspace,
+        get: impl FnOnce(&fjall::Keyspace) -> fjall::Result<Option<fjall::UserValue>>,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let value = get(&self.keyspaces[keyspace.index()]);
+        Ok(value.map_err(|error| self.explain(keyspace, error))?.map(|value| value.to_vec()))
+    }
+
+    /// Shows the pairs of one of the keyspaces.
+    fn scan(
+        &self,
+        keyspace: Keyspace,
+        pairs: impl FnOnce(&fjall::Keyspace) -> fjall::Iter,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
+        for pair in pairs(&self.keyspaces[keyspace.index()]) {
+            let (key, value) = pair.into_inner().map_err(|error| self.explain(keyspace, error))?;
+            if let ControlFlow::Break(()) = visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in which file the damage is that kept something from being read.
+    fn explain(&self, keyspace: Keyspace, error: fjall::Error) -> EngineError {
+        match EngineError::from(error) {
+            EngineError::Damaged(what) => {
+                let file = files::find_damage(self.folder).unwrap_or_else(|| {
+                    let folder = self.keyspaces[keyspace.index()].path().to_path_buf();
+                    format!("{}: {what}", folder.display())
+                });
+                EngineError::Damaged(format!("'{}' cannot be read: {file}", keyspace.name()))
+            }
+            other => other,
+        }
+    }
+}
+
 impl EngineRead for FjallEngine {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.opened()?.keyspace(keyspace).get(key)?.map(|value| value.to_vec()))
+        self.opened()?.reading().get(keyspace, |open| open.get(key))
     }
 
     fn scan(
@@ -221,7 +297,8 @@ impl EngineRead for FjallEngine {
         below: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
-        show(self.opened()?.keyspace(keyspace).range::<&[u8], _>(range(from, below)), visit)
+        let range = range(from, below);
+        self.opened()?.reading().scan(keyspace, |open| open.range::<&[u8], _>(range), visit)
     }
 }
 
@@ -252,7 +329,11 @@ impl Engine for FjallEngine {
 
     fn snapshot(&self) -> FjallSnapshot {
         let open = self.open.as_ref().expect("a snapshot is taken after a write that was done");
-        FjallSnapshot { snapshot: open.database.snapshot(), keyspaces: open.keyspaces.clone() }
+        FjallSnapshot {
+            folder: Arc::clone(&open.folder),
+            snapshot: open.database.snapshot(),
+            keyspaces: open.keyspaces.clone(),
+        }
     }
 
     fn reopen(&mut self) -> Result<(), EngineError> {
@@ -260,7 +341,9 @@ impl Engine for FjallEngine {
         self.open = None;
         // An empty database in its place would say that nothing was ever kept.
         self.check()?;
-        let (open, _) = Open::new(&self.folder)?;
+        let all = Record { keyspaces: Keyspace::COUNT, ..Record::default() };
+        let known = self.record.as_ref().map_or(&all, |(_, record)| record);
+        let (open, _) = Open::new(&self.folder, known)?;
         if self.has_failed_sync {
             // The kernel may hold the journal's pages for written although they are not; the next sync would not write
             // them. What was found in the journal is therefore written to new files, with a sync of their own.
@@ -271,14 +354,32 @@ impl Engine for FjallEngine {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), EngineError> {
+    fn check(&mut self) -> Result<(), EngineError> {
         match place(&self.folder) {
-            Ok(found) if found == self.place => Ok(()),
-            _ => Err(EngineError::Damaged(format!(
-                "{} was removed or exchanged while the broker ran; put it back, or take a backup now and restore it",
-                self.folder.display()
-            ))),
+            Ok(found) if found == self.place => {}
+            _ => {
+                return Err(EngineError::Damaged(format!(
+                    "{} was removed or exchanged while the broker ran; put it back, or take a backup now and restore it",
+                    self.folder.display()
+                )));
+            }
         }
+        if let Some((path, record)) = &mut self.record
+            && record.note(&self.folder)?
+        {
+            record.write(path)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), EngineError> {
+        // Its threads remove journals.
+        self.open = None;
+        if let Some((path, record)) = &mut self.record {
+            *record = Record::look(&self.folder, true)?;
+            record.write(path)?;
+        }
+        Ok(())
     }
 
     fn compaction(&self, keyspace: Keyspace) -> Compaction {
@@ -305,14 +406,20 @@ impl Engine for FjallEngine {
 
 /// The state of one moment of a [`FjallEngine`].
 pub struct FjallSnapshot {
+    folder: Arc<Path>,
     snapshot: Snapshot,
     keyspaces: [fjall::Keyspace; Keyspace::COUNT],
 }
 
+impl FjallSnapshot {
+    fn reading(&self) -> Reading<'_> {
+        Reading { folder: &self.folder, keyspaces: &self.keyspaces }
+    }
+}
+
 impl EngineRead for FjallSnapshot {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let keyspace = &self.keyspaces[keyspace.index()];
-        Ok(self.snapshot.get(keyspace, key)?.map(|value| value.to_vec()))
+        self.reading().get(keyspace, |open| self.snapshot.get(open, key))
     }
 
     fn scan(
@@ -322,8 +429,9 @@ impl EngineRead for FjallSnapshot {
         below: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
-        let keyspace = &self.keyspaces[keyspace.index()];
-        show(self.snapshot.range::<&[u8], _>(keyspace, range(from, below)), visit)
+        let range = range(from, below);
+        let pairs = |open: &fjall::Keyspace| self.snapshot.range::<&[u8], _>(open, range);
+        self.reading().scan(keyspace, pairs, visit)
     }
 }
 
@@ -331,27 +439,30 @@ fn range<'a>(from: &'a [u8], below: Option<&'a [u8]>) -> (Bound<&'a [u8]>, Bound
     (Bound::Included(from), below.map_or(Bound::Unbounded, Bound::Excluded))
 }
 
-fn show(pairs: fjall::Iter, visit: Visit<'_>) -> Result<(), EngineError> {
-    for pair in pairs {
-        let (key, value) = pair.into_inner()?;
-        if let ControlFlow::Break(()) = visit(&key, &value) {
-            break;
-        }
-    }
-    Ok(())
-}
-
 impl From<fjall::Error> for EngineError {
     fn from(error: fjall::Error) -> Self {
         use fjall::{Error, LsmError};
+        let words = error.to_string();
         match error {
-            Error::Io(error) | Error::Storage(LsmError::Io(error)) => Self::from(error),
+            Error::Io(error) | Error::Storage(LsmError::Io(error)) => match error.kind() {
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+                    damaged("a file ends too soon or has changed", words)
+                }
+                ErrorKind::NotFound => damaged("a file is missing", words),
+                _ => Self::from(error),
+            },
             Error::Locked => Self::Locked,
             Error::InvalidVersion(_) | Error::Storage(LsmError::InvalidVersion(_)) => {
                 Self::EngineVersion
             }
             Error::Poisoned => Self::Stopped,
-            other => Self::Damaged(other.to_string()),
+            Error::JournalRecovery(_) | Error::InvalidTrailer | Error::InvalidTag(_) => {
+                damaged("a journal has changed since it was written", words)
+            }
+            Error::Storage(LsmError::Unrecoverable) | Error::Unrecoverable => {
+                damaged("a list of tables, or what it names, is missing or has changed", words)
+            }
+            _ => damaged("a block of a table has changed since it was written", words),
         }
     }
 }

@@ -5,12 +5,13 @@
 //! behind it, and must be cut off; a byte that has changed in what was synced must not take all that came later with it unsaid.
 //! The record of what was applied, in every write, tells the two apart: it says up to which write all was on disk.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::EngineError;
+use super::{EngineError, files};
 use crate::codec::keys::meta;
 use crate::codec::values::{self, Applied};
 
@@ -23,6 +24,11 @@ const TAG_CLEAR: u8 = 4;
 /// Bytes of the end of a batch: tag, checksum, magic.
 const END_LEN: usize = 1 + 8 + MAGIC.len();
 
+/// How far the number of a write is above that of the one before: each takes one, and the engine takes few for itself.
+const SEQUENCE_STEP_MAX: u64 = 1 << 32;
+/// The highest number of a first write that is believed.
+const SEQUENCE_MAX: u64 = 1 << 48;
+
 /// What was cut off a journal's end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cut {
@@ -32,36 +38,37 @@ pub struct Cut {
     pub writes: u64,
 }
 
-/// Checks the journals of a database, and cuts off the last one's torn end.
-pub(super) fn check(folder: &Path) -> Result<Cut, EngineError> {
-    let mut journals = Vec::new();
+/// Checks the journals of a database, and cuts off the last one's torn end. `known` says how much of them was on disk for certain.
+pub(super) fn check(folder: &Path, known: &BTreeMap<u64, u64>) -> Result<Cut, EngineError> {
     match fs::read(folder.join("version")) {
         Ok(version) if version.starts_with(MAGIC) => {}
-        // Nothing yet, or not ours to judge: fjall says what it thinks of it.
+        // Nothing yet.
         _ => return Ok(Cut::default()),
     }
-    for file in fs::read_dir(folder)? {
-        let path = file?.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-        if let (Some(number), true) = (number, path.extension().is_some_and(|ext| ext == "jnl")) {
-            journals.push((number, path));
-        }
-    }
-    journals.sort_unstable();
+    let journals = files::journals(folder)?;
     let mut cut = Cut::default();
     let last = journals.len().saturating_sub(1);
-    for (at, (_, path)) in journals.into_iter().enumerate() {
-        cut = check_file(&path, at == last)?;
+    let mut sequence = None;
+    for (at, (number, path)) in journals.iter().enumerate() {
+        let known_len = known.get(number).copied().unwrap_or(0);
+        cut = check_file(path, at == last, known_len, &mut sequence)?;
     }
     Ok(cut)
 }
 
-fn check_file(path: &PathBuf, is_last: bool) -> Result<Cut, EngineError> {
+/// `sequence` is the number of the last write before, and then of the last whole write here.
+fn check_file(
+    path: &Path,
+    is_last: bool,
+    known_len: u64,
+    sequence: &mut Option<u64>,
+) -> Result<Cut, EngineError> {
     let bytes = fs::read(path)?;
-    let Found { whole_len, torn } = look(&bytes);
+    let Found { whole_len, torn, last } = look(&bytes, *sequence);
+    *sequence = last;
     let Some(torn) = torn else { return Ok(Cut::default()) };
     // A journal is synced before the next one is begun.
-    if !is_last || torn.was_synced {
+    if !is_last || torn.was_synced || (whole_len as u64) < known_len {
         return Err(EngineError::Damaged(format!(
             "{} has changed at byte {whole_len} or soon after it, in a write that was on disk; {} whole writes follow it",
             path.display(),
@@ -88,6 +95,8 @@ struct Found {
     whole_len: usize,
     /// What comes then, if it is more than the zeros of a file made long in advance.
     torn: Option<Torn>,
+    /// The number of the last whole write, or of the one before the journal.
+    last: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,18 +107,25 @@ struct Torn {
     was_synced: bool,
 }
 
-fn look(bytes: &[u8]) -> Found {
+fn look(bytes: &[u8], mut sequence: Option<u64>) -> Found {
     let mut at = 0;
     let mut before = None;
+    let mut is_in_order = true;
     while let Some(write) = Write::parse(&bytes[at..]) {
+        // One that is whole was not torn: its number, or the one before, has changed.
+        is_in_order = write.follows(sequence);
+        if !is_in_order {
+            break;
+        }
         at += write.len;
         before = write.applied.or(before);
+        sequence = Some(write.sequence);
     }
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     if used <= at {
-        return Found { whole_len: at, torn: None };
+        return Found { whole_len: at, torn: None, last: sequence };
     }
-    let mut torn = Torn { len: used - at, writes_behind: 0, was_synced: false };
+    let mut torn = Torn { len: used - at, writes_behind: 0, was_synced: !is_in_order };
     let mut from = at;
     let mut first_behind = None;
     // Where a write ends the next one begins, whatever is damaged between.
@@ -124,7 +140,7 @@ fn look(bytes: &[u8]) -> Found {
             }
         }
     }
-    Found { whole_len: at, torn: Some(torn) }
+    Found { whole_len: at, torn: Some(torn), last: sequence }
 }
 
 /// Whether a later write shows that the torn ones, between `before` and `first`, were on disk. A start of the broker syncs
@@ -146,6 +162,8 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 /// A whole write whose checksum fits.
 struct Write {
     len: usize,
+    /// What fjall orders writes by. No checksum has it.
+    sequence: u64,
     applied: Option<Applied>,
 }
 
@@ -156,7 +174,7 @@ impl Write {
             return None;
         }
         let items = rest.u32()?;
-        rest.u64()?;
+        let sequence = rest.u64()?;
         let mut sum = Xxh3::new();
         let mut applied = None;
         for _ in 0..items {
@@ -182,37 +200,45 @@ impl Write {
         }
         let end = Rest(rest.take(END_LEN)?);
         (end.is(sum.digest())).then_some(())?;
-        Some(Self { len: bytes.len() - rest.0.len(), applied })
+        Some(Self { len: bytes.len() - rest.0.len(), sequence, applied })
+    }
+
+    /// Whether it may come behind the write with the number `before`.
+    fn follows(&self, before: Option<u64>) -> bool {
+        match before {
+            Some(before) => self.sequence > before && self.sequence - before <= SEQUENCE_STEP_MAX,
+            None => self.sequence <= SEQUENCE_MAX,
+        }
     }
 }
 
 /// What is still to be parsed; little endian, as fjall writes.
-struct Rest<'a>(&'a [u8]);
+pub(super) struct Rest<'a>(pub(super) &'a [u8]);
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 

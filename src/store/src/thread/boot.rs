@@ -1,16 +1,23 @@
 //! The thread that tells the shards what is there at the start.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::outlet::send;
 use super::shared::Shared;
-use super::{ShardOutlet, StoreStage};
+use super::{OnEvent, ShardOutlet, StoreEvent, StoreStage};
 use crate::StoreError;
 use crate::core::Boot;
 use crate::engine::EngineRead;
 
-pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], shared: &Arc<Shared>) {
+pub(super) fn run<R: EngineRead>(
+    mut boot: Boot<R>,
+    outlets: &[ShardOutlet],
+    shared: &Arc<Shared>,
+    folder: &Path,
+    on_event: &OnEvent,
+) {
     let start = Instant::now();
     let mut has_told = false;
     loop {
@@ -25,29 +32,24 @@ pub(super) fn run<R: EngineRead>(mut boot: Boot<R>, outlets: &[ShardOutlet], sha
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                log::error!("the store cannot be read: {error}");
-                shared.fail(StoreError::from(error));
+                shared.fail(StoreError::from(error).at_start(folder));
                 return;
             }
         }
         if boot.has_found_all() && !has_told {
             has_told = true;
-            tell(&boot, start, shared);
+            tell(&boot, start, shared, on_event);
         }
-    }
-    let damage = boot.damage();
-    if damage.values > 0 {
-        log::error!(
-            "{} values of the store were damaged and are left out; a backup may have them",
-            damage.values
-        );
-        shared.gauges().damage_read.values += damage.values;
     }
 }
 
 /// Shards have what they need to serve.
-fn tell<R: EngineRead>(boot: &Boot<R>, start: Instant, shared: &Shared) {
-    let found = boot.found();
+fn tell<R: EngineRead>(boot: &Boot<R>, start: Instant, shared: &Shared, on_event: &OnEvent) {
+    shared.found_bans(boot.bans());
+    let (found, damage) = (boot.found(), boot.damage());
+    if let Some(text) = damage.text() {
+        on_event(StoreEvent::Damaged(&text));
+    }
     log::info!(
         "the store handed over {} sessions, {} retained and {} delayed messages in {:.1} s",
         found.sessions,
@@ -55,6 +57,9 @@ fn tell<R: EngineRead>(boot: &Boot<R>, start: Instant, shared: &Shared) {
         found.delayed,
         start.elapsed().as_secs_f64()
     );
-    shared.gauges().found = Some(found);
+    let mut gauges = shared.gauges();
+    gauges.found = Some(found);
+    gauges.damage_read.values += damage.values;
+    drop(gauges);
     shared.reach(StoreStage::Ready);
 }

@@ -6,9 +6,9 @@ use crossbeam_channel::Receiver;
 use ring::ShardId;
 use shard::storage::{StoreReply, StoredSession};
 
-use super::ShardOutlet;
 use super::outlet::send;
 use super::shared::Shared;
+use super::{OnEvent, ShardOutlet, StoreEvent};
 use crate::core::{Damage, Known, load};
 use crate::engine::EngineRead;
 
@@ -23,15 +23,22 @@ pub(super) fn run<S: EngineRead>(
     jobs: &Receiver<Job<S>>,
     outlets: &[ShardOutlet],
     shared: &Arc<Shared>,
+    on_event: &OnEvent,
 ) {
     let mut known = Known::default();
     for Job { snapshot, shard, session } in jobs {
         let mut damage = Damage::default();
+        let mut said = None;
         let reply = load(&*snapshot, session, &mut known, &mut damage).unwrap_or_else(|error| {
             damage.values += 1;
-            log::error!("the store cannot read what shard {shard} asked for: {error}");
-            nothing(session)
+            said = Some(format!(
+                "{error}; clients whose session cannot be read are refused, and what is on disk of it stays"
+            ));
+            StoreReply::Unread { session }
         });
+        if let Some(text) = said.or_else(|| damage.text()) {
+            on_event(StoreEvent::Damaged(&text));
+        }
         // What is not used any more can go from disk.
         drop(snapshot);
         if damage.values > 0 {
@@ -43,9 +50,4 @@ pub(super) fn run<S: EngineRead>(
             return;
         }
     }
-}
-
-/// The answer when nothing can be read: a client that waits gets on, and what is on disk stays there.
-fn nothing(session: StoredSession) -> StoreReply {
-    StoreReply::Session { session, entries: Vec::new(), received: Vec::new() }
 }

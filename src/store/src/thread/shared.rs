@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use shard::Ban;
+
 use super::StoreStage;
 use crate::StoreError;
 use crate::info::{Gauges, StoreInfo};
@@ -12,6 +14,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     gauges: Mutex<Gauges>,
+    /// The bans that were there at the start, when they are known and until they are taken.
+    bans: Mutex<Vec<Ban>>,
     /// The threads that wait for a shard to read are to give up.
     is_closing: AtomicBool,
 }
@@ -28,6 +32,7 @@ impl Shared {
             state: Mutex::new(State { stage: StoreStage::Opening, failure: None, is_over: false }),
             changed: Condvar::new(),
             gauges: Mutex::new(Gauges::new()),
+            bans: Mutex::default(),
             is_closing: AtomicBool::new(false),
         }
     }
@@ -66,6 +71,14 @@ impl Shared {
             state =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    pub(super) fn found_bans(&self, bans: &[Ban]) {
+        *lock(&self.bans) = bans.to_vec();
+    }
+
+    pub(super) fn take_bans(&self) -> Vec<Ban> {
+        std::mem::take(&mut *lock(&self.bans))
     }
 
     pub(super) fn close(&self) {

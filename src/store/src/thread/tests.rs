@@ -10,7 +10,7 @@ use shard::storage::{
 
 use crate::fixture::{message, own, put_entry, put_session, shared};
 
-use super::{ShardOutlet, Store, StoreSetup, StoreStage, StoreSync};
+use super::{ShardOutlet, Store, StoreEvent, StoreSetup, StoreStage, StoreSync};
 use crate::engine::{
     Change, Compaction, Engine, EngineError, EngineRead, EngineSizes, Keyspace, SimulatedEngine,
     SimulatedSnapshot, Visit,
@@ -28,8 +28,9 @@ fn setup(folder: &Path, shards: usize, sync: StoreSync) -> (StoreSetup, Vec<Rece
     let setup = StoreSetup {
         folder: folder.to_owned(),
         sync,
+        bans: Vec::new(),
         shards: outlets,
-        on_health: Box::new(|_: StoreHealth, _: &str| ()),
+        on_event: Arc::new(|_: StoreEvent<'_>| ()),
     };
     (setup, replies)
 }
@@ -330,7 +331,9 @@ fn a_damaged_table_is_said_at_the_start_with_what_to_do() {
     let (setup_second, _replies) = setup(folder.path(), 1, StoreSync::Always);
     let store = Store::open(setup_second).expect("it starts");
     let error = store.wait_for(StoreStage::Ready, SECONDS).expect_err("it is damaged");
-    assert!(error.to_string().contains("restore a backup"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("{} has changed", table.display())), "{text}");
+    assert!(text.contains("put back a backup"), "{text}");
     store.close().expect("there is nothing to do");
 }
 

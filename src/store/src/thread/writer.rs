@@ -1,16 +1,18 @@
 //! The thread that writes.
 
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
-use shard::storage::{StoreHealth, StoreReply, StoreRequest};
+use shard::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
 
 use super::outlet::WriterOutlet;
 use super::reader::{self, Job};
 use super::shared::Shared;
-use super::{Control, OnHealth, StoreSetup, StoreStage, StoreSync, boot};
+use super::{Control, OnEvent, StoreEvent, StoreSetup, StoreStage, StoreSync, boot};
 use crate::StoreError;
 use crate::core::{Boot, Core, Outcome};
 use crate::engine::{Engine, EngineError, Keyspace};
@@ -29,6 +31,7 @@ const SIZES: Duration = Duration::from_secs(1);
 const GATHER_MAX: Duration = Duration::from_millis(20);
 
 pub(super) struct Writer<E: Engine> {
+    folder: PathBuf,
     core: Core<E>,
     sync: StoreSync,
     shared: Arc<Shared>,
@@ -37,7 +40,9 @@ pub(super) struct Writer<E: Engine> {
     outlets: Vec<WriterOutlet>,
     jobs: Sender<Job<E::Snapshot>>,
     helpers: Vec<JoinHandle<()>>,
-    on_health: OnHealth,
+    on_event: OnEvent,
+    /// Who waits for changes that are no shard's, in their order.
+    keepers: VecDeque<Sender<()>>,
     /// Since when batches are gathered.
     gathering_since: Option<Instant>,
     /// Written and not synced, since when.
@@ -66,21 +71,29 @@ impl<E: Engine + 'static> Writer<E> {
         requests: Receiver<StoreRequest>,
         control: Receiver<Control>,
     ) -> Result<Self, StoreError> {
-        let StoreSetup { sync, shards, on_health, .. } = setup;
-        let core = Core::open(engine, shards.len())?;
+        let StoreSetup { folder, sync, bans, shards, on_event } = setup;
+        let bans: Vec<_> = bans.into_iter().map(|ban| StoreOp::PutBan(Box::new(ban))).collect();
+        let core = Core::open_with(engine, shards.len(), &bans)?;
         let from_start = Boot::new(core.snapshot(), shards.len(), core.numbers_from());
         let (jobs, jobs_taken) = unbounded();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(EngineError::Io)
         };
         shared.reach(StoreStage::Loading);
-        let (outlets, for_boot) = (shards.clone(), Arc::clone(&shared));
-        let booting =
-            spawn("store-boot", Box::new(move || boot::run(from_start, &outlets, &for_boot)))?;
+        let (outlets, for_boot, at) = (shards.clone(), Arc::clone(&shared), folder.clone());
+        let tell = Arc::clone(&on_event);
+        let booting = spawn(
+            "store-boot",
+            Box::new(move || boot::run(from_start, &outlets, &for_boot, &at, &tell)),
+        )?;
         let (outlets, for_reader) = (shards.clone(), Arc::clone(&shared));
-        let reading =
-            spawn("store-read", Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader)))?;
+        let tell = Arc::clone(&on_event);
+        let reading = spawn(
+            "store-read",
+            Box::new(move || reader::run(&jobs_taken, &outlets, &for_reader, &tell)),
+        )?;
         let mut writer = Self {
+            folder,
             has_ended: core.has_ended(),
             core,
             sync,
@@ -90,7 +103,8 @@ impl<E: Engine + 'static> Writer<E> {
             outlets: shards.into_iter().map(WriterOutlet::new).collect(),
             jobs,
             helpers: vec![booting, reading],
-            on_health,
+            on_event,
+            keepers: VecDeque::new(),
             gathering_since: None,
             unsynced_since: None,
             retry_at: None,
@@ -134,6 +148,10 @@ impl<E: Engine + 'static> Writer<E> {
                         // Who asked may have given up.
                         let _ = answer.send(Arc::new(self.core.snapshot()));
                     }
+                }
+                Ok(Control::Keep(ops, answer)) => {
+                    self.core.take_own(ops);
+                    self.keepers.push_back(answer);
                 }
                 Ok(Control::Close) | Err(_) => self.is_closing = true,
             },
@@ -196,7 +214,7 @@ impl<E: Engine + 'static> Writer<E> {
         }
         if now.duration_since(self.checked_at) >= SIZES {
             self.checked_at = now;
-            self.core.engine().check()?;
+            self.core.engine_mut().check()?;
         }
         if self.is_due(now) {
             self.round()?;
@@ -300,6 +318,10 @@ impl<E: Engine + 'static> Writer<E> {
         for (shard, sequence) in outcome.committed {
             self.outlets[shard.index()].commit(sequence);
         }
+        for keeper in self.keepers.drain(..outcome.own) {
+            // Who asked may have given up.
+            let _ = keeper.send(());
+        }
         if !outcome.loads.is_empty() {
             let snapshot = Arc::new(self.core.snapshot());
             for (shard, session) in outcome.loads {
@@ -308,8 +330,11 @@ impl<E: Engine + 'static> Writer<E> {
             }
         }
         self.has_ended = self.core.has_ended();
-        let mut gauges = self.shared.gauges();
-        gauges.damage_written = self.core.damage();
+        let damage = self.core.damage();
+        let before = std::mem::replace(&mut self.shared.gauges().damage_written, damage);
+        if let Some(text) = damage.text().filter(|_| damage != before) {
+            (self.on_event)(StoreEvent::Damaged(&text));
+        }
     }
 
     fn flush(&mut self) {
@@ -326,20 +351,21 @@ impl<E: Engine + 'static> Writer<E> {
         let why = error.to_string();
         self.shared.gauges().failed(&why);
         if is_new {
-            self.tell(StoreHealth::Failing, &why);
+            self.tell_shards(StoreHealth::Failing);
+            (self.on_event)(StoreEvent::Failing(&why));
         }
     }
 
     fn recovered(&mut self) {
         self.shared.gauges().recovered();
-        self.tell(StoreHealth::Good, "");
+        self.tell_shards(StoreHealth::Good);
+        (self.on_event)(StoreEvent::Good);
     }
 
-    fn tell(&mut self, health: StoreHealth, why: &str) {
+    fn tell_shards(&mut self, health: StoreHealth) {
         for outlet in &mut self.outlets {
             outlet.push(StoreReply::Health(health));
         }
-        (self.on_health)(health, why);
     }
 
     fn refresh_sizes(&mut self) {
@@ -371,7 +397,11 @@ impl<E: Engine + 'static> Writer<E> {
                 std::panic::resume_unwind(panic);
             }
         }
-        end.map(|_| ()).map_err(StoreError::from)
+        end.map_err(|error| StoreError::at_work(&self.folder, error))?;
+        if let Err(error) = self.core.engine_mut().end() {
+            log::warn!("the store could not note its end: {error}; nothing is lost by that");
+        }
+        Ok(())
     }
 }
 
