@@ -129,7 +129,7 @@ fn seed_lsn_24_queues_of_clients_that_are_away_keep_nobody_out() {
         }
     }
     wait_until("the memory is given back", || {
-        broker.rss_bytes() < 140 << 20 && !broker.cli(&["status"]).contains("Alarm(")
+        broker.rss_bytes() < 160 << 20 && !broker.cli(&["status"]).contains("Alarm(")
     });
     let listed = broker.cli(&["sessions", "show", "away-3"]);
     assert!(listed.contains(&format!("mqueue_len={messages}")), "{listed}");

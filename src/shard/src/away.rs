@@ -26,6 +26,9 @@ use crate::storage::{PutAs, StoredCounts, StoredEntry, StoredPlace, StoredSessio
 pub(crate) const UNREAD_MS: u64 = 1000;
 /// Messages that are given up in one tick, and as many sessions.
 const UNLOADED_PER_TICK: usize = 8192;
+/// Messages that, when they were given up, are worth a look for memory that is free; and the least time between two looks.
+const GIVEN_UP_MUCH: usize = 256;
+const GIVE_BACK_MS: u64 = 10_000;
 /// Sessions that are given their counts in one tick.
 const COUNTED_PER_TICK: u32 = 4096;
 /// What a queue in the store may get beyond its length before it is trimmed.
@@ -65,6 +68,9 @@ pub(crate) struct Away {
     /// Sessions that could not be read, and until when nobody tries again.
     unread: HashMap<u64, u64>,
     counts: Counts,
+    /// Messages given up since memory was last given back, and when that may be again.
+    given_up: usize,
+    gives_back_ms: u64,
 }
 
 /// What sessions had at the start, on its way to them.
@@ -78,6 +84,16 @@ struct Counts {
 }
 
 impl Away {
+    /// Whether it is time to give memory back that is free: now and then, when much was given up.
+    #[inline]
+    pub fn gives_back(&mut self, now_ms: u64) -> bool {
+        let is_time = self.given_up >= GIVEN_UP_MUCH && now_ms >= self.gives_back_ms;
+        if is_time {
+            (self.given_up, self.gives_back_ms) = (0, now_ms + GIVE_BACK_MS);
+        }
+        is_time
+    }
+
     /// A session has ended; the connections that wait for it.
     pub fn forget(&mut self, stored: u64) -> Vec<ConnectionId> {
         self.trims.remove(&stored);
@@ -143,7 +159,9 @@ impl Clients {
             }
             let owner = slot.session.as_mut().expect("the slot is in use");
             if !owner.is_unloaded() {
-                budget = budget.saturating_sub(owner.under_way());
+                let given_up = owner.under_way();
+                budget = budget.saturating_sub(given_up);
+                self.away.given_up += given_up;
                 owner.unload();
                 self.gauge_session(session);
             }
