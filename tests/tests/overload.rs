@@ -107,6 +107,46 @@ fn seed_lsn_24_memory_keeps_newcomers_out_until_it_is_given_back() {
     );
 }
 
+/// SEED-LSN-24, SEED-SESS-16: what waits for clients that are away fills the disk and not the memory, so it keeps nobody out, and those
+/// who come for it get it.
+#[test]
+fn seed_lsn_24_queues_of_clients_that_are_away_keep_nobody_out() {
+    // 300 MB of messages.
+    let (sessions, messages, size) = (10, 500, 60_000);
+    let high = "overload.memory_high_watermark=160MB";
+    let broker = Broker::start(&[high, "store.unload_after=200ms"]);
+    let connect = |n: usize| Connect::new(V311, &format!("away-{n}")).persistent();
+    for n in 0..sessions {
+        let mut away = broker.connect(&connect(n));
+        away.subscribe(&format!("away/{n}"), 1);
+        away.disconnect();
+    }
+    let mut publisher = broker.client(V311);
+    let payload = "x".repeat(size);
+    for number in 0..messages {
+        for n in 0..sessions {
+            publisher.publish(&format!("away/{n}"), &format!("{number} {payload}"), 1);
+        }
+    }
+    wait_until("the memory is given back", || {
+        broker.rss_bytes() < 160 << 20 && !broker.cli(&["status"]).contains("Alarm(")
+    });
+    let listed = broker.cli(&["sessions", "show", "away-3"]);
+    assert!(listed.contains(&format!("mqueue_len={messages}, mqueue_dropped=0")), "{listed}");
+    for n in 0..sessions {
+        let (mut back, ack) = broker.connect_ack(&connect(n));
+        assert!(ack.session_present);
+        for number in 0..messages {
+            let message = back.message();
+            assert!(message.text().starts_with(&format!("{number} ")), "number {number}");
+        }
+        back.disconnect();
+    }
+    assert!(!broker.cli(&["status"]).contains("Alarm("));
+    let listed = broker.cli(&["sessions", "show", "away-3"]);
+    assert!(listed.contains("mqueue_len=0"), "{listed}");
+}
+
 /// SEED-LSN-24: a client that does not read costs no more than its limit, what it loses is counted, and nobody else loses anything.
 #[test]
 fn seed_lsn_24_a_slow_reader_of_a_hot_topic_costs_its_limit_only() {

@@ -14,7 +14,7 @@ fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
     // A store and its crashes take many of the steps.
     let steps = number("SIMULATION_STEPS", if mode.is_some() { 4000 } else { 1500 });
     let steps = usize::try_from(steps).expect("a number of steps");
-    let (mut published, mut received, mut starts, mut crashes) = (0, 0, 0, 0);
+    let (mut published, mut received, mut starts, mut crashes, mut counted) = (0, 0, 0, 0, 0);
     for seed in first..first + seeds {
         let run = format!("seed {seed}, {shards} shards, {steps} steps, {mode:?}");
         match std::panic::catch_unwind(|| simulation::run(seed, shards, steps, mode)) {
@@ -23,6 +23,7 @@ fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
                 received += report.received;
                 starts += report.starts;
                 crashes += report.crashes;
+                counted += report.counted;
             }
             Ok(Err(broken)) => panic!("{run}: {broken}"),
             Err(panic) => {
@@ -33,10 +34,11 @@ fn simulate(shards: usize, mode: Option<StoreMode>, seeds: u64) {
     }
     println!(
         "{seeds} seeds from {first}, {shards} shards, {steps} steps, {mode:?}: {published} messages published, {received} \
-         received, {starts} starts, {crashes} of them after a crash"
+         received, {starts} starts, {crashes} of them after a crash, {counted} queues counted"
     );
     assert!(received > 0, "a simulation in which nobody receives anything shows nothing");
     assert!(mode.is_none() || seeds < 10 || crashes > 0, "nothing crashed");
+    assert!(mode.is_none() || seeds < 10 || counted > 0, "no session had messages at a stop");
 }
 
 /// Without a store.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringmq_tests::broker::refused;
+use ringmq_tests::broker::{refused, wait_until};
 use ringmq_tests::client::Event;
 use ringmq_tests::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, ack, disconnect_v5, find};
 use ringmq_tests::{
@@ -93,6 +93,80 @@ fn sessions_come_back_with_subscriptions_and_queues() {
         assert_eq!(five.unsubscribe(&[&filter]), [0]);
         publisher.publish(&format!("{name}/e"), "6", 1);
         five.expect_nothing();
+    }
+}
+
+/// SEED-SESS-09, SEED-SESS-11, SEED-SESS-16: a queue that is on disk only is listed, limited and counted as one in memory, before and
+/// after a restart.
+#[test]
+fn queues_on_disk_are_listed_and_limited() {
+    for (sync, is_killed) in WAYS {
+        let arguments =
+            ["--shards", "1", "store.unload_after=0ms", "mqtt.mqueue.max_length=10", sync];
+        let broker = Broker::start(&arguments);
+        let (name, v3) = (topic(), Connect::new(V311, "away").clean(false));
+        let mut away = broker.connect(&v3);
+        away.subscribe(&name, 1);
+        away.disconnect();
+        let mut publisher = broker.client(V5);
+        let listed = |broker: &Broker, what: &str| {
+            let mut row = String::new();
+            wait_until(what, || {
+                row = broker.cli(&["sessions", "show", "away"]);
+                row.contains(what)
+            });
+            row
+        };
+        (0..7).for_each(|number| publisher.publish(&name, &number.to_string(), 1));
+        listed(&broker, "mqueue_len=7");
+        thread::sleep(Duration::from_millis(500));
+        let broker = again(broker, is_killed, &arguments);
+        listed(&broker, "mqueue_len=7");
+        let mut publisher = broker.client(V5);
+        // 7 + 18: twelve of them at least are above the limit by more than is let through, before the last ones.
+        (7..25).for_each(|number| publisher.publish(&name, &number.to_string(), 1));
+        listed(&broker, "mqueue_len=10");
+        wait_until("the oldest are dropped", || {
+            let row = broker.cli(&["sessions", "show", "away"]);
+            let dropped = row.split("mqueue_dropped=").nth(1).expect("it is listed");
+            dropped.split(',').next().unwrap().parse::<u32>().unwrap() >= 12
+        });
+        let mut away = back(&broker, &v3);
+        (15..25).for_each(|number| drop(away.expect_message(&name, &number.to_string())));
+        away.expect_nothing();
+        let metrics = broker.cli(&["broker", "metrics"]);
+        let dropped = metrics.lines().find(|l| l.starts_with("messages/dropped/qos1/queue_full"));
+        assert_eq!(dropped.unwrap().split_whitespace().last(), Some("15"), "{dropped:?}");
+        listed(&broker, "mqueue_len=0");
+    }
+}
+
+/// v5: 4.8.2; SEED-SESS-16: a message of a shared group that waits on disk for a member goes to another when its session ends.
+#[test]
+fn what_a_group_has_on_disk_goes_to_another_member() {
+    for shards in ["1", "2"] {
+        let broker =
+            Broker::start(&["--shards", shards, "store.unload_after=0ms", "store.sync=50ms"]);
+        let name = topic();
+        let filter = format!("$share/g/{name}");
+        let v5 = kept("first", 300);
+        let mut first = broker.connect(&v5);
+        first.subscribe(&filter, 2);
+        first.disconnect();
+        let mut publisher = broker.client(V5);
+        (0..5).for_each(|number| publisher.publish(&name, &number.to_string(), 1));
+        wait_until("it is queued", || {
+            broker.cli(&["sessions", "show", "first"]).contains("mqueue_len=5")
+        });
+        thread::sleep(Duration::from_millis(300));
+        let mut second = broker.client(V5);
+        second.subscribe(&filter, 1);
+        // A fresh session: the one before ends.
+        drop(broker.connect_ack(&Connect::new(V5, "first")));
+        let mut got: Vec<String> = (0..5).map(|_| second.message().text().to_owned()).collect();
+        got.sort_unstable();
+        assert_eq!(got, ["0", "1", "2", "3", "4"]);
+        second.expect_nothing();
     }
 }
 

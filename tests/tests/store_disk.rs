@@ -117,7 +117,7 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     let is_told = |line: &str| line.contains("store_failing raised: no space left");
     assert!(log.lines().any(is_told), "{log}");
     assert!(log.lines().filter(|line| is_told(line)).count() < 5, "{log}");
-    // MQTT 5 is told, before it nothing is said; QoS 0 goes on, and so does what nobody would keep.
+    // MQTT 5 is told, before it the connection ends; QoS 0 goes on, and so does what nobody would keep.
     let mut live = broker.client(V5);
     live.subscribe(&name, 0);
     assert_eq!(publish(&mut v5, &name, "refused", SOON), Some(0x97));
@@ -127,8 +127,12 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     v5.send_publish(&retained);
     assert_eq!(v5.expect_puback(901).reason, 0x97);
     v3.send_publish(&Publish::new(&name, "later").qos(2, 7));
-    v3.send_publish(&Publish::new(&name, "also later").qos(1, 8));
-    v3.expect_alive();
+    v3.expect_closed();
+    let mut other = broker.client(V311);
+    other.send_publish(&Publish::new(&name, "also later").qos(1, 8));
+    other.expect_closed();
+    let listeners = broker.cli(&["listeners"]);
+    assert!(listeners.contains("store_failing"), "{listeners}");
     v5.publish(&name, "at once", 0);
     live.expect_message(&name, "at once");
     assert_eq!(publish(&mut v5, &topic(), "nobody", SOON), Some(0x10));
@@ -141,6 +145,7 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     let Event::Packet(Packet::PubAck(_)) = first.event(SOON) else { panic!("no PUBACK") };
     acknowledged.push(waits);
     // What was not answered is sent again, and taken as if it came for the first time.
+    let mut v3 = broker.client(V311);
     v3.send_publish(&Publish::new(&name, "later").qos(2, 7).dup());
     v3.expect_pubrec(7);
     v3.send(&ack(0x62, 7));

@@ -410,6 +410,10 @@ section! {
     /// and goes within it is never written.
     /// never: written each second and left to the kernel; a power failure may lose the last half minute.
     "store.sync" => sync: StoreSync, Kind::StoreSync, "100ms";
+
+    /// How long after its client has left a kept session's messages stay in memory; then they are in the store only, until the client
+    /// is back. With store.sync = always and more than one shard at least 5 seconds.
+    "store.unload_after" => unload_after_ms: u64, duration_ms(0, HOUR_MS), "1s";
 }
 
 section! {

@@ -380,9 +380,19 @@ impl<D: Default + Send, C: Default + Send> Endpoint<D, C> {
     #[inline]
     #[must_use]
     pub fn prepare_park(&mut self) -> bool {
-        let quiet = self.due.is_empty()
-            && self.pending.iter().all(ShardSet::is_empty)
-            && self.bells.of(self.id).prepare_park();
+        self.prepare_park_for(self.pending.iter().all(ShardSet::is_empty))
+    }
+
+    /// The same for a shard that can take no data now: what is pending in data lanes is no reason to stay awake, and is
+    /// named again by [`Endpoint::next_pending`] after the sleep. Something else has to wake it when it can take more.
+    #[must_use]
+    pub fn prepare_park_without_data(&mut self) -> bool {
+        self.prepare_park_for(self.pending[CONTROL].is_empty())
+    }
+
+    #[inline]
+    fn prepare_park_for(&mut self, nothing_pending: bool) -> bool {
+        let quiet = self.due.is_empty() && nothing_pending && self.bells.of(self.id).prepare_park();
         if !quiet {
             // Taken here, because a caller that never asks for it would be refused for ever.
             self.look_foreign();

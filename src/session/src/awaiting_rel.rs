@@ -16,10 +16,12 @@ pub enum Received {
     Full,
 }
 
-/// The ids, oldest first. Few at a time, so a scan of a short vector is the fastest table.
+/// The ids, oldest first, and since when. Few at a time, so a scan of a short vector is the fastest table.
 #[derive(Debug, Default)]
 pub struct AwaitingRel {
     entries: Vec<(PacketId, u64)>,
+    /// Of those, ids whose PUBREL may have come, and been forgotten in a crash.
+    in_doubt: Vec<PacketId>,
 }
 
 impl AwaitingRel {
@@ -53,12 +55,25 @@ impl AwaitingRel {
         Received::First
     }
 
+    /// Its PUBREL may have come, and been forgotten in a crash.
+    pub fn doubt(&mut self, id: PacketId) {
+        self.in_doubt.push(id);
+    }
+
+    /// A PUBLISH with DUP 0 came. Its sender does not hold the id for one that is in use (MQTT-2.2.1-3, MQTT-3.3.1-1), so an id
+    /// in doubt is of a message that is long done: it is forgotten. True if it was.
+    pub fn sent_first(&mut self, id: PacketId) -> bool {
+        let is_stale = self.in_doubt.contains(&id);
+        is_stale && self.release(id)
+    }
+
     /// Forgets an id whose PUBREL came; false if it was not known.
     pub fn release(&mut self, id: PacketId) -> bool {
         let Some(position) = self.entries.iter().position(|&(known, _)| known == id) else {
             return false;
         };
         self.entries.remove(position);
+        self.in_doubt.retain(|&known| known != id);
         true
     }
 
@@ -75,6 +90,7 @@ impl AwaitingRel {
         let expired = self.entries.iter().filter(|entry| is_expired(entry)).map(|&(id, _)| id);
         let expired: Vec<PacketId> = expired.collect();
         if !expired.is_empty() {
+            self.in_doubt.retain(|id| !expired.contains(id));
             self.entries.retain(|entry| !is_expired(entry));
         }
         expired
@@ -106,6 +122,20 @@ mod tests {
         assert!(awaiting.release(id(5)));
         assert!(!awaiting.release(id(5)));
         assert_eq!(awaiting.receive(id(5), 2, 0), Received::First);
+    }
+
+    #[test]
+    fn an_id_in_doubt_that_is_used_for_the_first_time_is_of_a_new_message() {
+        let mut awaiting = AwaitingRel::default();
+        awaiting.receive(id(1), 0, 0);
+        awaiting.receive(id(2), 0, 0);
+        awaiting.doubt(id(1));
+        assert!(!awaiting.sent_first(id(2)), "nothing was forgotten");
+        assert_eq!(awaiting.receive(id(2), 0, 0), Received::Repeated);
+        assert!(awaiting.sent_first(id(1)));
+        assert_eq!(awaiting.receive(id(1), 0, 0), Received::First);
+        // Now it is known what has come.
+        assert!(!awaiting.sent_first(id(1)));
     }
 
     #[test]

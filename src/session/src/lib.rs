@@ -21,6 +21,6 @@ pub use inflight::{Awaiting, Entry, Inflight, SPAN_MAX};
 pub use message::{Message, MessageId, MessageIds, Origin, Publication, expiry_interval_left_s};
 pub use mqueue::{Delivery, Mqueue, MqueueLimits, Pushed};
 pub use session::{Acknowledged, NEVER_EXPIRES_S, Session};
-pub use stored::{Settled, StoredPlace};
+pub use stored::{Settled, StoredCounts, StoredPlace};
 pub use subscriptions::{Subscription, Subscriptions};
 pub use will::{Will, WillDue, will_due};

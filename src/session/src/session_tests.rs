@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::message::{Message, MessageId, Publication};
+use crate::stored::StoredPlace;
 
 fn message() -> Arc<Message> {
     let publication = Publication {
@@ -77,7 +78,7 @@ fn an_idle_session_keeps_nothing_but_its_next_id() {
     assert_eq!(session.inflight_len(), 1);
     session.puback(id);
     session.release_idle();
-    assert!(session.flow.is_none());
+    assert!(session.here().is_none());
     assert_eq!(session.sendable_id(1).map(PacketId::get), Some(2));
 }
 
@@ -122,4 +123,36 @@ fn undelivered_messages_come_out_in_order() {
 #[test]
 fn a_session_of_an_idle_client_is_small() {
     assert!(size_of::<Session>() <= 104, "{}", size_of::<Session>());
+}
+
+#[test]
+fn an_unloaded_session_keeps_its_counts_and_goes_on_with_its_packet_ids() {
+    let place = |number| Some(StoredPlace::new(number, false));
+    let mut session = Session::new("c", false, 0);
+    for number in 1..=3 {
+        session.sent(Delivery { place: place(number), ..delivery(QoS::AtLeastOnce) }, 0);
+    }
+    session.enqueue(Delivery { place: place(4), ..delivery(QoS::AtMostOnce) }, 0, LIMITS);
+    session.receive_qos2(PacketId::new(7).unwrap(), 0, 0);
+    session.unload();
+    let lens = |s: &Session| (s.mqueue_len(), s.inflight_len(), s.awaiting_rel_len());
+    assert_eq!(lens(&session), (1, 3, 1));
+    assert!(session.is_unloaded() && session.needs_load() && session.has_unsent().eq(&false));
+    session.appended();
+    session.trimmed(1);
+    assert_eq!((lens(&session), session.dropped, session.enqueued), ((1, 3, 1), 1, 2));
+    let window = vec![(PacketId::new(2).unwrap(), Awaiting::PubAck(delivery(QoS::AtLeastOnce)))];
+    session.restore(window, Vec::new(), &[], 5);
+    assert_eq!((lens(&session), session.needs_load()), ((0, 1, 0), false));
+    session.puback(PacketId::new(2).unwrap());
+    session.unload();
+    assert!(session.is_unloaded() && !session.needs_load());
+    session.load_nothing();
+    assert_eq!(session.sendable_id(0).map(PacketId::get), Some(3), "the one behind the last");
+    // What nobody has counted may be anything; what came since is added to what is found.
+    session.found_stored();
+    session.appended();
+    assert!(session.needs_load() && session.is_uncounted());
+    session.counted(StoredCounts { queued: 5, inflight: 1, awaiting_rel: 0 });
+    assert_eq!(lens(&session), (6, 1, 0));
 }

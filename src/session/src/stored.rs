@@ -44,3 +44,14 @@ pub struct Settled {
     /// The message, if this place used it so far.
     pub message: Option<MessageId>,
 }
+
+/// How many messages of a session are in the store, while they are nowhere else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredCounts {
+    /// Messages that wait in the queue.
+    pub queued: u32,
+    /// Messages sent and not acknowledged.
+    pub inflight: u16,
+    /// Received `QoS` 2 messages not released.
+    pub awaiting_rel: u16,
+}

@@ -2,7 +2,6 @@
 //!
 //! This is the half of a shard that sends; routing (the other half) borrows it while it walks subscriber lists.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,9 +16,9 @@ use session::{
     TopicForm, expiry_interval_left_s,
 };
 
+use crate::away::Away;
 use crate::barrier::Barrier;
 use crate::connection::{Connection, Connections, State, flag};
-use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::held::HeldSend;
 use crate::journal::Journal;
@@ -58,12 +57,8 @@ pub(crate) struct Clients {
     pub journal: Option<Journal>,
     /// What waits for something to be kept.
     pub barrier: Barrier,
-    /// Sessions whose messages are being read from the store.
-    pub loads: Loads,
-    /// Sessions that could not be read, and until when nobody tries again.
-    pub unread: HashMap<u64, u64>,
-    /// Messages that sessions which are not loaded got since their queue was last trimmed.
-    pub appended: HashMap<u32, u32>,
+    /// Sessions whose messages are in the store only.
+    pub away: Away,
     /// The store is being read.
     pub is_recovering: bool,
 }
@@ -149,6 +144,9 @@ struct Form<'a> {
     subscription_ids: &'a [u32],
 }
 
+/// In the order of what the store counts by them.
+pub(crate) const QOS_ALL: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
 fn drop_kind(qos: QoS) -> DropKind {
     match qos {
         QoS::AtMostOnce => DropKind::Qos0,
@@ -178,6 +176,13 @@ impl Clients {
     /// Counts a message that is lost for one receiver.
     pub fn count_drop(&self, qos: QoS, reason: DropReason) {
         self.metrics.count_drop(drop_kind(qos), reason);
+    }
+
+    /// Counts messages that are lost.
+    pub fn count_drops(&self, qos: QoS, reason: DropReason, count: u32) {
+        for _ in 0..count {
+            self.count_drop(qos, reason);
+        }
     }
 
     /// Gives a message to a session, as its subscription says. `retained` is the flag for a message that comes
@@ -343,7 +348,7 @@ impl Clients {
         let qos = delivery.qos;
         let is_refused = qos == QoS::AtMostOnce && !limits.store_qos0;
         let owner = self.sessions.session(session.0).expect("the caller looked");
-        if owner.is_unloaded {
+        if owner.is_unloaded() {
             if is_refused {
                 self.count_drop(qos, DropReason::SessionOffline);
                 return self.dropped(session);

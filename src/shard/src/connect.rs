@@ -92,7 +92,7 @@ impl Shard {
         let session =
             self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let Some(session) = session else { return false };
-        if !self.clients.sessions.session(session.0).is_some_and(|owner| owner.is_unloaded) {
+        if !self.clients.sessions.session(session.0).is_some_and(Session::needs_load) {
             return false;
         }
         self.pause(id, pause::LOADING);
@@ -160,7 +160,7 @@ impl Shard {
         let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let found = found.and_then(|session| self.clients.sessions.session(session.0));
         match found {
-            Some(owner) if owner.stored != 0 => owner.is_unloaded || self.clients.is_always(),
+            Some(owner) if owner.stored != 0 => owner.needs_load() || self.clients.is_always(),
             _ => session_expiry_s(connect, profile) > 0,
         }
     }
@@ -169,7 +169,7 @@ impl Shard {
     fn asks_for_unread(&self, connect: &Connect<'_>) -> bool {
         let found = self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let found = found.and_then(|session| self.clients.sessions.session(session.0));
-        found.is_some_and(|owner| owner.is_unloaded && self.clients.is_unread(owner.stored))
+        found.is_some_and(|owner| owner.is_unloaded() && self.clients.is_unread(owner.stored))
     }
 
     /// Answers a CONNECT with a reason and closes (MQTT-3.2.2-5). A client before MQTT 5 whose CONNECT cannot be read
@@ -315,6 +315,8 @@ impl Shard {
             if self.clients.sessions.find(client_id).is_some() {
                 if !connect.clean_start {
                     self.clients.metrics.inc(Counter::SessionResumed);
+                    let owner = self.clients.sessions.session_mut(session.0);
+                    owner.expect("it was found").load_nothing();
                     return (session, true);
                 }
                 self.end_session(session, Counter::SessionDiscarded); // MQTT-3.1.2-4

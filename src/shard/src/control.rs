@@ -188,7 +188,7 @@ impl Shard {
             subscriptions: count(session.subscriptions.len()),
             max_inflight: count(window),
             inflight: count(session.inflight_len()),
-            mqueue_len: count(session.mqueue_len()),
+            mqueue_len: count(self.clients.queue_len(session)),
             mqueue_max: self.settings.mqueue.max_length,
             mqueue_dropped: seconds(session.dropped),
             awaiting_rel: count(session.awaiting_rel_len()),
@@ -379,6 +379,14 @@ impl Shard {
 }
 
 impl Clients {
+    /// The messages of a session that wait and that its client will get: what of a queue in the store is above the limit goes
+    /// when it is trimmed.
+    fn queue_len(&self, session: &Session) -> usize {
+        let length_max = self.settings.mqueue.max_length as usize;
+        let length = session.mqueue_len();
+        if length_max > 0 { length.min(length_max) } else { length }
+    }
+
     pub fn gauge_sessions(&self) {
         self.metrics.set(Gauge::Sessions, self.sessions.len() as u64);
     }

@@ -4,15 +4,12 @@
 //! 0 while it is away, if `mqueue.store_qos0`), the ids of received `QoS` 2 messages. Whatever is told to its client that
 //! depends on a change waits for the change to be kept, where `store.sync = always`: see `barrier`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
-use metrics::DropReason;
-use mqtt::{PacketId, QoS};
+use mqtt::PacketId;
 use ring::ShardSet;
 use router::{SessionId, slot};
-use session::{Awaiting, Delivery, Message, Settled};
+use session::{Delivery, Message, Settled};
 
 use crate::clients::Clients;
 use crate::effect::ConnectionId;
@@ -24,25 +21,6 @@ use crate::storage::{
     PutAs, SessionHead, StoredDelayed, StoredEntry, StoredPlace, StoredSession, StoredState,
     StoredSubscription, StoredWill,
 };
-
-/// What a session that is not loaded may get beyond the length of a queue before its queue is trimmed.
-const TRIM_SHARE: u32 = 4;
-
-/// How long the clients of a session that could not be read are refused before it is tried again.
-pub(crate) const UNREAD_MS: u64 = 1000;
-
-/// Sessions whose messages are being read, by what they carry of their name in the store.
-pub(crate) type Loads = HashMap<u64, Load>;
-
-/// A session whose messages are being read.
-#[derive(Debug)]
-pub(crate) struct Load {
-    pub session: SessionId,
-    /// Connections whose CONNECT waits for it.
-    pub connections: Vec<ConnectionId>,
-    /// What came for it since it was asked for, with its priority.
-    later: VecDeque<(Delivery, u8)>,
-}
 
 impl Clients {
     /// Whether nothing is told to a client before what it depends on is on disk.
@@ -64,7 +42,7 @@ impl Clients {
     }
 
     /// What a session carries of its name in the store; `None` if it is not kept there.
-    fn stored(&self, session: SessionId) -> Option<u64> {
+    pub fn stored(&self, session: SessionId) -> Option<u64> {
         let stored = self.sessions.session(session.0)?.stored;
         (stored != 0 && self.journal.is_some()).then_some(stored)
     }
@@ -105,16 +83,15 @@ impl Clients {
         self.noted(session);
     }
 
-    /// Notes the end of a session; the connections that wait for it to be read, and need not any more.
+    /// Notes the end of a session; the connections that wait for it to be read, and need not any more. `tell`: its messages are
+    /// in the store only, and what becomes of them is to be told.
     #[must_use]
-    pub fn unstore_session(&mut self, session: SessionId) -> Vec<ConnectionId> {
+    pub fn unstore_session(&mut self, session: SessionId, tell: bool) -> Vec<ConnectionId> {
         let Some(stored) = self.stored(session) else { return Vec::new() };
-        let load = self.loads.remove(&stored);
-        self.appended.remove(&session.0);
         if let Some(journal) = &mut self.journal {
-            journal.remove_session(stored);
+            journal.remove_session(stored, tell);
         }
-        load.map_or_else(Vec::new, |load| load.connections)
+        self.away.forget(stored)
     }
 
     /// Notes a subscription.
@@ -165,6 +142,7 @@ impl Clients {
             retain: delivery.retain,
             priority,
             subscription_ids: delivery.subscription_ids.clone(),
+            by_group: delivery.shared.is_some(),
         };
         // While the store is read, what comes is published again: a session may have it.
         let put = if self.is_recovering && put == PutAs::New { PutAs::NewUnlessKnown } else { put };
@@ -214,146 +192,6 @@ impl Clients {
         }
         self.noted(session);
     }
-
-    /// Queues a message for a session of which the messages are in the store only.
-    pub fn append(&mut self, session: SessionId, delivery: Delivery, priority: u8) {
-        self.store_entry(session, &delivery, StoredState::Queued, priority, PutAs::New);
-        let Some(owner) = self.sessions.session_mut(session.0) else { return };
-        owner.enqueued = owner.enqueued.wrapping_add(1);
-        let stored = owner.stored;
-        let length_max = self.settings.mqueue.max_length;
-        if let Some(load) = self.loads.get_mut(&stored) {
-            load.later.push_back((delivery, priority));
-            if length_max > 0 && load.later.len() > length_max as usize {
-                let gone = load.later.pop_front();
-                if let Some((gone, _)) = gone {
-                    self.count_drop(gone.qos, DropReason::QueueFull);
-                    self.settle(session, gone.settled());
-                }
-            }
-            return;
-        }
-        if length_max == 0 {
-            return;
-        }
-        let appended = self.appended.entry(session.0).or_default();
-        *appended += 1;
-        if *appended >= length_max.div_ceil(TRIM_SHARE) {
-            *appended = 0;
-            if let Some(journal) = &mut self.journal {
-                journal.trim(stored, length_max);
-            }
-        }
-    }
-
-    /// Asks for the messages of a session; the connection's CONNECT waits for them.
-    pub fn load_session(&mut self, session: SessionId, connection: ConnectionId) {
-        let Some(owner) = self.sessions.session(session.0) else { return };
-        let stored = owner.stored;
-        let load = self.loads.entry(stored).or_insert_with(|| {
-            if let Some(journal) = &mut self.journal {
-                journal.load(crate::journal::stored_session(stored));
-            }
-            Load { session, connections: Vec::new(), later: VecDeque::new() }
-        });
-        load.connections.push(connection);
-    }
-
-    /// The messages of a session cannot be read; the connections that wait for them. It stays as it is, and so do the messages
-    /// that came for it meanwhile: they are in the store.
-    pub fn session_unread(&mut self, stored: StoredSession) -> Vec<ConnectionId> {
-        let Some(load) = self.loads.remove(&carried(stored)) else { return Vec::new() };
-        let now_ms = self.now.mono_ms;
-        self.unread.retain(|_, until_ms| now_ms < *until_ms);
-        self.unread.insert(carried(stored), now_ms + UNREAD_MS);
-        load.connections
-    }
-
-    /// Whether a session could not be read just now.
-    pub fn is_unread(&self, stored: u64) -> bool {
-        self.unread.get(&stored).is_some_and(|until_ms| self.now.mono_ms < *until_ms)
-    }
-
-    /// The messages of a session have come; the connections that wait for them.
-    pub fn session_loaded(
-        &mut self,
-        stored: StoredSession,
-        entries: Vec<(StoredPlace, StoredEntry)>,
-        received: &[PacketId],
-    ) -> Vec<ConnectionId> {
-        let Some(load) = self.loads.remove(&carried(stored)) else { return Vec::new() };
-        let Load { session, connections, later } = load;
-        let known: HashSet<StoredPlace> = entries.iter().map(|(place, _)| *place).collect();
-        let (mut window, mut queue) = (Vec::new(), Vec::new());
-        let again = ids_given_again(&entries);
-        for (place, entry) in entries {
-            if again.contains(&place) {
-                self.settle(session, Some(Settled { place, message: None }));
-                continue;
-            }
-            match (entry.state, delivery(place, &entry)) {
-                (StoredState::Queued, Some(delivery)) => queue.push((delivery, entry.priority)),
-                (StoredState::Sent(id), Some(delivery)) => {
-                    let is_qos2 = delivery.qos == QoS::ExactlyOnce;
-                    let awaiting = if is_qos2 { Awaiting::PubRec } else { Awaiting::PubAck };
-                    window.push((id, awaiting(delivery)));
-                }
-                (StoredState::Released(id, _), _) => {
-                    window.push((id, Awaiting::PubComp(Some(place))));
-                }
-                (_, None) => {
-                    log::error!("the store has an entry without its message; it is left out");
-                }
-            }
-        }
-        let is_new =
-            |(delivery, _): &(Delivery, u8)| delivery.place.is_none_or(|p| !known.contains(&p));
-        queue.extend(later.into_iter().filter(is_new));
-        let now_ms = self.now.mono_ms;
-        self.appended.remove(&session.0);
-        let Some(owner) = self.sessions.session_mut(session.0) else { return connections };
-        owner.restore(window, queue, received, now_ms);
-        self.displace_over(session);
-        self.gauge_session(session);
-        connections
-    }
-
-    /// Drops what a queue has above its length.
-    fn displace_over(&mut self, session: SessionId) {
-        let length_max = self.settings.mqueue.max_length as usize;
-        while length_max > 0
-            && let Some(owner) = self.sessions.session_mut(session.0)
-            && let Some(delivery) = owner.displace_over(length_max)
-        {
-            self.count_drop(delivery.qos, DropReason::QueueFull);
-            self.settle(session, delivery.settled());
-        }
-    }
-}
-
-/// Places of messages whose packet id a later message has: their end is not in the store yet, but has come.
-fn ids_given_again(entries: &[(StoredPlace, StoredEntry)]) -> HashSet<StoredPlace> {
-    let mut last: HashMap<PacketId, StoredPlace> = HashMap::new();
-    let mut again = HashSet::new();
-    for (place, entry) in entries {
-        if let StoredState::Sent(id) | StoredState::Released(id, _) = entry.state
-            && let Some(before) = last.insert(id, *place)
-        {
-            again.insert(before);
-        }
-    }
-    again
-}
-
-fn delivery(place: StoredPlace, entry: &StoredEntry) -> Option<Delivery> {
-    Some(Delivery {
-        message: entry.message.clone()?,
-        qos: entry.qos,
-        retain: entry.retain,
-        subscription_ids: entry.subscription_ids.clone(),
-        shared: None,
-        place: Some(place),
-    })
 }
 
 impl Shard {
@@ -391,6 +229,11 @@ impl Shard {
         if let Some(journal) = &mut self.clients.journal {
             journal.tick(now_ms, is_ending);
         }
+        if !is_ending {
+            // Behind the journal: the ends of messages that stayed for a while are on their way.
+            self.clients.unload_away();
+        }
+        self.clients.count_some();
         self.send_held();
         self.close_group();
     }
@@ -412,6 +255,9 @@ impl Shard {
 
     /// When the store is to get something.
     pub(crate) fn durable_deadline_ms(&self) -> Option<u64> {
-        self.clients.journal.as_ref()?.deadline_ms(self.clients.now.mono_ms)
+        let journal = self.clients.journal.as_ref()?.deadline_ms(self.clients.now.mono_ms);
+        let unload = self.clients.unload_deadline_ms().filter(|_| self.shutdown.is_none());
+        let count = self.clients.has_to_count().then_some(self.clients.now.mono_ms);
+        journal.into_iter().chain(unload).chain(count).min()
     }
 }

@@ -143,6 +143,11 @@ impl Journal {
         self.mode == StoreMode::Always
     }
 
+    /// How long the end of a message may stay here.
+    pub fn late_ms(&self) -> u64 {
+        if self.has_late { LATE_MS } else { 0 }
+    }
+
     /// Numbers go on from here.
     pub fn numbers_from(&mut self, number: u64) {
         self.next_number = self.next_number.max(number);
@@ -202,8 +207,8 @@ impl Journal {
         self.push(Some(Key::Session(stored)), StoreOp::PutSession { session, head }, weight);
     }
 
-    pub fn remove_session(&mut self, stored: u64) {
-        let op = StoreOp::RemoveSession { session: stored_session(stored) };
+    pub fn remove_session(&mut self, stored: u64, tell: bool) {
+        let op = StoreOp::RemoveSession { session: stored_session(stored), tell };
         self.push(Some(Key::Session(stored)), op, OP_BYTES);
     }
 
@@ -267,6 +272,7 @@ impl Journal {
             retain: false,
             priority: 0,
             subscription_ids: None,
+            by_group: false,
         };
         self.put_entry(stored, settled.place, PutAs::Changed, entry);
     }
@@ -528,6 +534,7 @@ mod tests {
             retain: false,
             priority: 0,
             subscription_ids: None,
+            by_group: false,
         }
     }
 
@@ -646,7 +653,7 @@ mod tests {
         let place = journal.next_place(false);
         journal.put_received(9, PacketId::new(1).unwrap());
         journal.put_entry(9, place, PutAs::New, entry(StoredState::Queued));
-        journal.remove_session(9);
+        journal.remove_session(9, false);
         journal.tick(0, false);
         let ops = receiver.try_recv().unwrap().batch.ops;
         assert!(matches!(ops.last(), Some(StoreOp::RemoveSession { .. })), "{ops:?}");

@@ -1,18 +1,22 @@
 //! How connections and sessions end: DISCONNECT, wills, expiry (MQTT-3.14, MQTT-3.1.2-8, MQTT-3.1.2-10).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{Disconnect, ProtocolVersion, QoS, ReasonCode};
-use router::{FilterId, SessionId, slot};
-use session::{Delivery, NEVER_EXPIRES_S, WillDue, will_due};
+use router::{FilterId, GroupId, SessionId, slot};
+use session::{Delivery, Message, NEVER_EXPIRES_S, WillDue, will_due};
 
-use crate::clients::Dispatch;
+use crate::away::SharedFilters;
+use crate::clients::{Dispatch, QOS_ALL};
 use crate::connection::{NO_SESSION, State, pause};
 use crate::effect::{CloseMode, ConnectionId, Effect, Farewell};
+use crate::journal::carried;
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
+use crate::storage::{PASSED_ON, StoredSession};
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(crate) enum End {
     KeepaliveTimeout,
     /// It does not read what is sent to it.
     SendTimeout,
+    /// What it published cannot be kept now, and its version has no way to tell it so.
+    StoreFailing,
     /// The same client id connected again.
     TakenOver { session_goes_on: bool },
     /// An administrator ended it.
@@ -73,6 +79,7 @@ impl End {
             Self::PartialPacket => "partial_packet",
             Self::KeepaliveTimeout => "keepalive_timeout",
             Self::SendTimeout => "send_timeout",
+            Self::StoreFailing => "store_failing",
             Self::TakenOver { .. } => "conflict",
             Self::Kicked => "kicked",
             Self::ListenerStopped => "listener_stopped",
@@ -94,7 +101,10 @@ impl End {
 
     /// Whether it was the client's doing: what flapping is about.
     fn is_by_client(self) -> bool {
-        !matches!(self, Self::Kicked | Self::ListenerStopped | Self::Shutdown(_))
+        !matches!(
+            self,
+            Self::Kicked | Self::ListenerStopped | Self::StoreFailing | Self::Shutdown(_)
+        )
     }
 
     /// The same for the layers below MQTT.
@@ -243,6 +253,7 @@ impl Shard {
         } else {
             self.clients.store_head(id);
             self.arm_offline_timer(id);
+            self.clients.may_unload(id);
         }
     }
 
@@ -306,6 +317,7 @@ impl Shard {
     /// Ends a session: its will is published, its subscriptions go (MQTT-3.1.2-6).
     pub(crate) fn end_session(&mut self, id: SessionId, why: Counter) {
         self.publish_will(id);
+        let ended_away = self.note_ended_away(id);
         let Some(session) = self.clients.sessions.session_mut(id.0) else { return };
         let subscriptions: Vec<_> = session.subscriptions.take().collect();
         let undelivered = session.take_undelivered();
@@ -314,7 +326,7 @@ impl Shard {
             self.router.unsubscribe(id, subscription.filter, &mut self.deltas);
         }
         self.clients.metrics.inc(why);
-        for connection in self.clients.unstore_session(id) {
+        for connection in self.clients.unstore_session(id, ended_away) {
             self.resume(connection, pause::LOADING);
         }
         self.clients.session_timers.cancel(id.0);
@@ -330,7 +342,9 @@ impl Shard {
 }
 
 /// Shared groups by the filter their members had here.
-type Groups = BTreeMap<FilterId, (Box<str>, Box<str>)>;
+type Groups = BTreeMap<FilterId, GroupName>;
+/// The name of a shared group, and the topic filter of it.
+pub(crate) type GroupName = (Box<str>, Box<str>);
 
 impl Shard {
     /// The names of the groups some messages came by, while they can still be looked up.
@@ -353,12 +367,74 @@ impl Shard {
             .and_then(|filter| groups.get(&filter))
             .and_then(|(group, filter)| self.router.group_find(group, filter));
         match group {
-            Some(group) => {
-                let message = &delivery.message;
-                let mut dispatch = Dispatch::new(message.publication(), Some(message));
-                self.dispatch_to_group(group, &mut dispatch);
-            }
+            Some(group) => self.pass_to_group(group, &delivery.message),
             None => self.clients.count_drop(delivery.qos, DropReason::SessionClosed),
+        }
+    }
+
+    /// Gives a message that a member did not get to another one. If that is elsewhere it is kept here until it is kept there.
+    fn pass_to_group(&mut self, group: GroupId, message: &Arc<Message>) {
+        let mut dispatch = Dispatch::new(message.publication(), Some(message));
+        self.dispatch_to_group(group, &mut dispatch);
+        if !dispatch.remote.is_empty() {
+            let slot = slot(message.topic().as_bytes());
+            self.keep_until_kept(slot, PASSED_ON, message.clone(), dispatch.remote, Vec::new());
+        }
+    }
+
+    /// The shared filters of a session.
+    pub(crate) fn shared_filters(&self, id: SessionId) -> SharedFilters {
+        let Some(session) = self.clients.sessions.session(id.0) else { return Vec::new() };
+        let filters = session.subscriptions.iter().map(|subscription| subscription.filter);
+        let shared = filters.filter_map(|filter| {
+            let (_, text) = self.router.group(self.router.group_of(filter)?)?;
+            Some((filter, text.into()))
+        });
+        shared.collect()
+    }
+
+    /// A session ends. If its messages are in the store only the store is to say what they were; the groups they may have come by
+    /// are noted.
+    fn note_ended_away(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.clients.sessions.session(id.0) else { return false };
+        if !session.needs_load() {
+            return false;
+        }
+        let stored = session.stored;
+        let filters = session.subscriptions.iter().map(|subscription| subscription.filter);
+        let groups = filters.filter_map(|filter| {
+            let (group, text) = self.router.group(self.router.group_of(filter)?)?;
+            Some((group.into(), text.into()))
+        });
+        let groups: Vec<GroupName> = groups.collect();
+        if !groups.is_empty() {
+            self.groups_of_ended.insert(stored, groups);
+        }
+        true
+    }
+
+    /// The store has removed messages of a session that ended while they were there only.
+    pub(crate) fn unloaded_session_ended(
+        &mut self,
+        session: StoredSession,
+        lost: [u32; 3],
+        by_group: Vec<Arc<Message>>,
+        is_last: bool,
+    ) {
+        for (qos, count) in QOS_ALL.into_iter().zip(lost) {
+            self.clients.count_drops(qos, DropReason::SessionClosed, count);
+        }
+        let stored = carried(session);
+        let groups = self.groups_of_ended.remove(&stored).unwrap_or_default();
+        for message in by_group {
+            let matching = groups.iter().find(|(_, f)| mqtt::topic::matches(f, message.topic()));
+            match matching.and_then(|(group, filter)| self.router.group_find(group, filter)) {
+                Some(group) => self.pass_to_group(group, &message),
+                None => self.clients.count_drop(QoS::AtLeastOnce, DropReason::SessionClosed),
+            }
+        }
+        if !is_last && !groups.is_empty() {
+            self.groups_of_ended.insert(stored, groups);
         }
     }
 }

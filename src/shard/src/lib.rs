@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod auto_subscribe;
+mod away;
 mod banned;
 mod barrier;
 mod chunked;

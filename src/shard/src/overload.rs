@@ -222,10 +222,12 @@ impl crate::Shard {
         self.guard.tick_took(busy_us);
     }
 
-    /// Whether the shard's thread is to give back memory that is free, as the process has too much. Asked once a tick.
+    /// Whether the shard's thread is to give back memory that is free, as the process has too much, or much was given up. Asked
+    /// once a tick.
     #[inline]
     pub fn wants_memory_back(&mut self) -> bool {
-        self.guard.gives_back(self.clients.now.mono_ms)
+        let now_ms = self.clients.now.mono_ms;
+        self.guard.gives_back(now_ms) || self.clients.away.gives_back(now_ms)
     }
 
     /// At the begin of a tick.

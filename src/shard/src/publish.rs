@@ -13,6 +13,7 @@ use crate::connection::{Connection, NO_SESSION, flag, pause};
 use crate::delayed::When;
 use crate::dispatch::Routed;
 use crate::effect::ConnectionId;
+use crate::leave::End;
 use crate::mount::mount;
 use crate::packets::Handled;
 use crate::shard::Shard;
@@ -47,6 +48,9 @@ impl Shard {
             return Handled::Done;
         }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            if !publish.dup {
+                self.forget_stale(session, packet_id);
+            }
             match self.receive_qos2(id, session, packet_id) {
                 Some(Received::First) => {}
                 Some(Received::Repeated) => {
@@ -88,8 +92,8 @@ impl Shard {
         Handled::Done
     }
 
-    /// Refuses a message that somebody would have to keep while the store cannot write. A client before MQTT 5 cannot be told:
-    /// it gets no answer, and nothing is remembered, so that what it sends again later is taken.
+    /// Refuses a message that somebody would have to keep while the store cannot write. A client before MQTT 5 cannot be told: its
+    /// connection ends, so that it sends this message again before those behind it (MQTT-4.4.0-1, MQTT-4.6.0-1).
     fn refuse_unkept(
         &mut self,
         id: ConnectionId,
@@ -118,6 +122,8 @@ impl Shard {
         if self.clients.connections.get(id).is_some_and(Connection::is_v5) {
             let packet_type = if is_qos2 { PacketType::PubRec } else { PacketType::PubAck };
             self.clients.write_ack(id.index, packet_type, packet_id, ReasonCode::QuotaExceeded);
+        } else {
+            self.end_connection(id, End::StoreFailing);
         }
         true
     }
@@ -249,6 +255,14 @@ impl Shard {
             Received::Full => self.pause(id, pause::AWAITING_REL),
         }
         Some(received)
+    }
+
+    /// Forgets an id of before a crash that its client uses for another message.
+    fn forget_stale(&mut self, session: SessionId, packet_id: PacketId) {
+        let owner = self.clients.sessions.session_mut(session.0);
+        if owner.is_some_and(|owner| owner.sent_first(packet_id)) {
+            self.clients.store_received(session, packet_id, false);
+        }
     }
 
     fn may_publish(&self, id: ConnectionId, session: SessionId, topic: &str) -> bool {

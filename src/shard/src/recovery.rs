@@ -6,7 +6,7 @@
 //!
 //! Three steps, which all shards take together: read what the store has and announce the routes; publish again; serve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use mqtt::{ParsedFilter, ReasonCode, SubscribeOptions};
 use ring::{ShardId, ShardSet};
@@ -24,11 +24,14 @@ use crate::storage::{
     ON_ITS_WAY, PASSED_ON, StoreHealth, StoreReply, StoredDelayed, StoredSessionRow,
     StoredSubscription,
 };
+use crate::turns::WORK_MAX;
 
 /// Answers of the store that one tick takes; the largest is a page of sessions.
 const REPLIES_PER_TICK: usize = 16;
 /// Commands that wait for the end of the start; so that those which need not wait find room in the channel.
 const COMMANDS_MAX: usize = OUTSTANDING_MAX / 2;
+/// Messages that are published again in one tick.
+const AGAIN_PER_TICK: usize = 1024;
 
 /// How far the start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub(crate) struct Recovery {
     /// Other shards whose messages have arrived.
     ready: ShardSet,
     /// Messages that were on their way when the broker ended.
-    again: Vec<StoredDelayed>,
+    again: VecDeque<StoredDelayed>,
     /// Connections that wait for the end of the start.
     waiting: Vec<ConnectionId>,
     /// Commands that do.
@@ -70,7 +73,7 @@ impl Recovery {
             step: if has_store { Step::Reading } else { Step::Serving },
             found: ShardSet::EMPTY,
             ready: ShardSet::EMPTY,
-            again: Vec::new(),
+            again: VecDeque::new(),
             waiting: Vec::new(),
             commands: Vec::new(),
             own: BTreeMap::new(),
@@ -192,7 +195,10 @@ impl Shard {
                 self.answer_kept();
             }
             StoreReply::Session { session, entries, received } => {
-                for connection in self.clients.session_loaded(session, entries, &received) {
+                let loaded = self.clients.being_loaded(session);
+                let shared = loaded.map_or_else(Vec::new, |id| self.shared_filters(id));
+                let waiting = self.clients.session_loaded(session, entries, &received, &shared);
+                for connection in waiting {
                     self.resume(connection, pause::LOADING);
                 }
             }
@@ -201,13 +207,11 @@ impl Shard {
                     self.resume(connection, pause::LOADING);
                 }
             }
-            StoreReply::Trimmed { lost, .. } => {
-                let kinds = [mqtt::QoS::AtMostOnce, mqtt::QoS::AtLeastOnce, mqtt::QoS::ExactlyOnce];
-                for (qos, count) in kinds.into_iter().zip(lost) {
-                    for _ in 0..count {
-                        self.clients.count_drop(qos, metrics::DropReason::QueueFull);
-                    }
-                }
+            StoreReply::Counts { rows, is_last } => self.clients.counted(rows, is_last),
+            StoreReply::Trimmed { session, lost } => self.clients.queue_trimmed(session, lost),
+            StoreReply::Known { session } => self.clients.message_known(session),
+            StoreReply::Ended { session, lost, by_group, is_last } => {
+                self.unloaded_session_ended(session, lost, by_group, is_last);
             }
             StoreReply::Health(health) => {
                 if let Some(journal) = &mut self.clients.journal {
@@ -220,7 +224,7 @@ impl Shard {
 
     /// Takes a session back as the store has it, without its messages.
     fn restore(&mut self, row: StoredSessionRow) {
-        let StoredSessionRow { session, head, subscriptions, has_messages } = row;
+        let StoredSessionRow { session, head, subscriptions } = row;
         if self.clients.sessions.find(&head.client_id).is_some() {
             log::error!("the store has two sessions of '{}'; one is left out", head.client_id);
             return;
@@ -229,7 +233,7 @@ impl Shard {
         let mut owner = Session::new(&head.client_id, false, head.created_unix_s);
         owner.expiry_interval_s = head.expiry_interval_s;
         owner.stored = carried(session);
-        owner.is_unloaded = has_messages;
+        owner.found_stored();
         owner.will = head.will.map(|will| {
             let (expiry_interval_s, delay_s) = (will.expiry_interval_s, will.delay_s);
             Box::new(Will { message: will.message, expiry_interval_s, delay_s })
@@ -267,7 +271,7 @@ impl Shard {
         for one in found {
             // A delayed message that is in another slot than its topic's was on its way to the shard of its topic.
             if one.due_unix_ms <= PASSED_ON || one.slot != slot(one.message.topic().as_bytes()) {
-                self.recovery.again.push(one);
+                self.recovery.again.push_back(one);
             } else {
                 self.restore_delayed(one.due_unix_ms, one.number, one.message);
             }
@@ -292,10 +296,8 @@ impl Shard {
         }
         let others = self.shards - 1;
         if self.recovery.step == Step::Again && self.recovery.found.len() == others {
-            for one in std::mem::take(&mut self.recovery.again) {
-                self.publish_again(&one);
-            }
-            if !self.clients.barrier.has_on_their_way() {
+            self.publish_some_again();
+            if self.recovery.again.is_empty() && !self.clients.barrier.has_on_their_way() {
                 self.tell_others(|| ControlMessage::StoreReady);
                 self.recovery.step = Step::Ready;
             }
@@ -315,6 +317,30 @@ impl Shard {
         for to in self.others() {
             self.mesh.send_control(to, message());
         }
+    }
+
+    /// Publishes the next messages again: what a tick has time for, and the store and the mesh have room for.
+    fn publish_some_again(&mut self) {
+        for _ in 0..AGAIN_PER_TICK {
+            if !self.may_publish_again() {
+                return;
+            }
+            let Some(one) = self.recovery.again.pop_front() else { return };
+            self.publish_again(&one);
+        }
+    }
+
+    fn may_publish_again(&self) -> bool {
+        self.clients.work <= WORK_MAX && !self.is_journal_full() && !self.mesh.has_blocked()
+    }
+
+    /// When there is more to be done for the start though nothing comes.
+    pub(crate) fn next_recovery_ms(&self) -> Option<u64> {
+        let is_ready = self.recovery.step == Step::Again
+            && self.recovery.found.len() == self.shards - 1
+            && !self.recovery.again.is_empty();
+        let is_held = self.is_journal_full() || self.mesh.has_blocked();
+        (is_ready && !is_held).then_some(self.clients.now.mono_ms)
     }
 
     /// Publishes a message again that was on its way to other shards when the broker ended.
@@ -347,8 +373,8 @@ mod tests {
 
     use super::*;
     use crate::StoreMode;
+    use crate::away::UNREAD_MS;
     use crate::desk::{Desk, connect};
-    use crate::durable::UNREAD_MS;
     use crate::storage::{
         PutAs, SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
     };
@@ -368,7 +394,7 @@ mod tests {
         sent.into_iter().flat_map(|(_, bytes)| bytes).collect()
     }
 
-    fn row(number: u64, client_id: &str, has_messages: bool) -> StoredSessionRow {
+    fn row(number: u64, client_id: &str) -> StoredSessionRow {
         let head = SessionHead {
             client_id: client_id.into(),
             created_unix_s: 1,
@@ -379,7 +405,7 @@ mod tests {
         let slot = slot(client_id.as_bytes());
         let subscriptions = vec![StoredSubscription { filter: "a".into(), options: 1, id: 0 }];
         let session = StoredSession { slot, number };
-        StoredSessionRow { session, head, subscriptions, has_messages }
+        StoredSessionRow { session, head, subscriptions }
     }
 
     fn entry(state: StoredState) -> StoredEntry {
@@ -400,6 +426,7 @@ mod tests {
             retain: false,
             priority: 0,
             subscription_ids: None,
+            by_group: false,
         }
     }
 
@@ -416,7 +443,7 @@ mod tests {
     #[test]
     fn a_session_comes_back_with_its_subscription_and_messages() {
         let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c", true);
+        let stored = row(7, "c");
         let session = stored.session;
         answers.send(StoreReply::Sessions(vec![stored])).unwrap();
         answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
@@ -447,7 +474,7 @@ mod tests {
     #[test]
     fn a_session_that_cannot_be_read_is_refused_and_tried_again() {
         let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c", true);
+        let stored = row(7, "c");
         let session = stored.session;
         answers.send(StoreReply::Sessions(vec![stored])).unwrap();
         answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
@@ -524,7 +551,7 @@ mod tests {
         desk.shard.command(crate::Command { token: 1, request: publish(b"new", false) });
         desk.tick(1, None);
         assert!(requests.try_recv().is_err() && desk.shard.retained.is_empty());
-        answers.send(StoreReply::Sessions(vec![row(7, "c", false)])).unwrap();
+        answers.send(StoreReply::Sessions(vec![row(7, "c")])).unwrap();
         answers.send(StoreReply::Retained(vec![retained(1, b"old")])).unwrap();
         answers.send(StoreReply::Found { numbers_from: 900 }).unwrap();
         desk.tick(1, None);

@@ -24,6 +24,8 @@ pub(crate) struct SessionSlot {
     pub counted_queue: bool,
     /// Counted among the queues above the watermark.
     pub counted_alarm: bool,
+    /// It waits to be unloaded.
+    pub is_leaving: bool,
     /// When the connection ended, on the monotonic clock; before 0 if that was before the machine started. Of no meaning while
     /// there is one.
     offline_since_ms: i64,
@@ -105,6 +107,7 @@ impl Sessions {
         let slot = self.slots.get_mut(index).expect("room was made");
         slot.session = Some(session);
         slot.connection = NO_CONNECTION;
+        slot.is_leaving = false;
         slot.generation = slot.generation.wrapping_add(1);
         let (slots, seed) = (&self.slots, self.seed);
         self.by_client_id.insert_unique(hash, index, |&other| {

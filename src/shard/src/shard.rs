@@ -14,6 +14,7 @@ use session::{DelayedMessages, Message, MessageIds};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::away::Away;
 use crate::banned::{BannedList, Flapping};
 use crate::barrier::Barrier;
 use crate::clients::Clients;
@@ -22,7 +23,6 @@ use crate::connection::Connections;
 use crate::control::Eviction;
 use crate::delayed::DelayedPlaces;
 use crate::disc_only::DiscOnly;
-use crate::durable::Loads;
 use crate::effect::{ConnectionId, Effect, Now, Outgoing};
 use crate::handover::HandOvers;
 use crate::journal::{Journal, StoreMode};
@@ -120,6 +120,8 @@ pub struct Shard {
     pub(crate) seed: u64,
     /// Client ids assigned so far; begins at a number nobody knows.
     pub(crate) assigned: u64,
+    /// The shared groups of sessions that ended while their messages were in the store only: they may go to other members.
+    pub(crate) groups_of_ended: HashMap<u64, Vec<crate::leave::GroupName>>,
     pub(crate) shared_strategy: SharedStrategy,
     pub(crate) replies: crossbeam_channel::Sender<(u64, Reply)>,
     /// Route changes of this tick, for the other shards.
@@ -135,7 +137,9 @@ pub struct Shard {
     /// Connections that wait for the store to take more.
     pub(crate) store_paused: Vec<ConnectionId>,
     /// Connections of which the stash may be handled again at the end of the tick.
-    pub(crate) resumable: Vec<ConnectionId>,
+    pub(crate) resumable: VecDeque<ConnectionId>,
+    /// Sessions of which the timer has fired.
+    pub(crate) due_sessions: VecDeque<u32>,
     /// Clients that rest for their rate: until when, and the connection.
     pub(crate) rests: BTreeSet<(u64, u32)>,
     /// A producer still has batches for us after our share of a tick.
@@ -223,9 +227,7 @@ impl Shard {
             qos0_bytes_max: settings.conn.pending_bytes_max,
             journal,
             barrier: Barrier::new(shards, counts_all),
-            loads: Loads::default(),
-            unread: HashMap::new(),
-            appended: HashMap::new(),
+            away: Away::default(),
             is_recovering: has_store,
         };
         Self {
@@ -248,6 +250,7 @@ impl Shard {
             handovers: HandOvers::default(),
             names: HashMap::new(),
             assigned: random.next() >> 8,
+            groups_of_ended: HashMap::new(),
             random,
             seed,
             shared_strategy: router_strategy(settings.mqtt.shared_strategy),
@@ -260,7 +263,8 @@ impl Shard {
             mesh_paused: Vec::new(),
             turns: Turns::new(),
             store_paused: Vec::new(),
-            resumable: Vec::new(),
+            resumable: VecDeque::new(),
+            due_sessions: VecDeque::new(),
             rests: BTreeSet::new(),
             inbox_left: false,
             swept_ms: now.mono_ms,
@@ -339,7 +343,8 @@ impl Shard {
             blocked,
             evicts,
             self.clients.connection_timers.next_ms(),
-            self.clients.session_timers.next_ms().filter(|_| self.session_timers_run()),
+            self.next_session_timer_ms(),
+            self.next_recovery_ms(),
             self.rests.first().map(|&(until_ms, _)| until_ms),
             self.next_sweep_ms(),
             self.replays.next_ms(),
@@ -361,7 +366,12 @@ impl Shard {
             && self.turns.is_empty()
             && self.clients.effects.is_empty()
             && !self.clients.barrier.has_current()
-            && self.mesh.endpoint.prepare_park()
+            && if self.is_journal_full() {
+                // The store wakes it when it has committed what waits.
+                self.mesh.endpoint.prepare_park_without_data()
+            } else {
+                self.mesh.endpoint.prepare_park()
+            }
             // Only now: who puts an answer there after this look sees the shard parked and rings.
             && !self.has_store_replies()
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use mqtt::{PacketId, QoS};
 use ring::ShardId;
-pub use session::StoredPlace;
 use session::{Message, MessageId};
+pub use session::{StoredCounts, StoredPlace};
 
 use crate::banned::{Ban, BannedList, BannedWho};
 
@@ -51,6 +51,8 @@ pub struct StoredEntry {
     pub priority: u8,
     /// Identifiers of the subscriptions that match it.
     pub subscription_ids: Option<Box<[u32]>>,
+    /// Whether it came by a shared group: another member may get it.
+    pub by_group: bool,
 }
 
 /// What is known of a place when an entry is put there.
@@ -136,6 +138,8 @@ pub enum StoreOp {
     RemoveSession {
         /// Which.
         session: StoredSession,
+        /// Its messages were here only: [`StoreReply::Ended`] is to say which are lost with it.
+        tell: bool,
     },
     /// A subscription is new or has changed.
     PutSubscription {
@@ -307,7 +311,7 @@ pub struct StoredRetainedRow {
     pub is_gone: bool,
 }
 
-/// A session as it is found at the start: without its messages.
+/// A session as it is found at the start: without its messages, which are counted later.
 #[derive(Debug, Clone)]
 pub struct StoredSessionRow {
     /// Its name.
@@ -316,8 +320,6 @@ pub struct StoredSessionRow {
     pub head: SessionHead,
     /// Its subscriptions.
     pub subscriptions: Vec<StoredSubscription>,
-    /// Whether there are messages under way, or received ids. A session without need not be loaded.
-    pub has_messages: bool,
 }
 
 /// How the store is.
@@ -358,6 +360,14 @@ pub enum StoreReply {
         /// Above all that were ever given out.
         numbers_from: u64,
     },
+    /// What sessions had under way at the start, in the order of [`StoreReply::Sessions`]. Comes behind [`StoreReply::Found`]:
+    /// nobody waits for it.
+    Counts {
+        /// Those that had something.
+        rows: Vec<(StoredSession, StoredCounts)>,
+        /// That was all: the rest had nothing.
+        is_last: bool,
+    },
     /// The shard's batches up to this one are committed as `store.sync` says: with `always`, they are on disk.
     Committed {
         /// The batch's number.
@@ -383,6 +393,22 @@ pub enum StoreReply {
         session: StoredSession,
         /// Of `QoS` 0, 1 and 2.
         lost: [u32; 3],
+    },
+    /// Messages of a session that ended while they were here only.
+    Ended {
+        /// Whose.
+        session: StoredSession,
+        /// So many are lost, of `QoS` 0, 1 and 2.
+        lost: [u32; 3],
+        /// These, of `QoS` 1, came by a shared group; another member may get them.
+        by_group: Vec<Arc<Message>>,
+        /// Whether more may follow.
+        is_last: bool,
+    },
+    /// A message that was to be put unless it was known ([`PutAs::NewUnlessKnown`]) was.
+    Known {
+        /// Whose.
+        session: StoredSession,
     },
     /// The store's health has changed.
     Health(StoreHealth),

@@ -9,9 +9,12 @@ use crate::effect::ConnectionId;
 use crate::leave::End;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
+use crate::turns::WORK_MAX;
 
 /// Sends and half packets are looked at this often; their time-outs are late by no more.
 const SWEEP_MS: u64 = 1000;
+/// Timers of sessions that are handled in one tick.
+const SESSIONS_PER_TICK: usize = 1024;
 
 impl Shard {
     /// Handles the timers that are due.
@@ -24,9 +27,8 @@ impl Shard {
         }
         if self.session_timers_run() {
             self.clients.session_timers.advance(now_ms, &mut due);
-        }
-        for session in due.drain(..) {
-            self.session_timer(SessionId(session));
+            self.due_sessions.extend(due.drain(..));
+            self.run_due_sessions();
         }
         self.scratch.due = due;
         self.end_rests();
@@ -37,6 +39,29 @@ impl Shard {
         }
         self.retry_replays();
         self.publish_due();
+    }
+
+    /// Handles timers of sessions that have fired, a slice of them in a tick: after a start, or a failure of many clients, all
+    /// their wills may be due at once. A timer says only that something may be due; so one that is late does no harm.
+    fn run_due_sessions(&mut self) {
+        for _ in 0..SESSIONS_PER_TICK {
+            if self.clients.work > WORK_MAX || self.is_journal_full() || self.mesh.has_blocked() {
+                return;
+            }
+            let Some(session) = self.due_sessions.pop_front() else { return };
+            self.session_timer(SessionId(session));
+        }
+    }
+
+    /// When the next timer of a session is to be handled.
+    pub(crate) fn next_session_timer_ms(&self) -> Option<u64> {
+        if !self.session_timers_run() {
+            return None;
+        }
+        // What waits for room in the mesh or for the store goes on when there is some.
+        let is_held = self.is_journal_full() || self.mesh.has_blocked();
+        let left = (!self.due_sessions.is_empty() && !is_held).then_some(self.clients.now.mono_ms);
+        left.or_else(|| self.clients.session_timers.next_ms())
     }
 
     /// Whether sessions may end and wills be published: not before all subscriptions are known, nor when the others may have ended.

@@ -17,6 +17,8 @@ use crate::stash::NO_STASH;
 /// always fits.
 const STASH_MAX: usize = 64 * 1024;
 
+/// Connections that go on with what they have sent, in one tick.
+const RESUMED_PER_TICK: usize = 1024;
 /// How long what a peer sent before it left may wait to be handled.
 const ENDING_MAX_MS: u64 = 5000;
 /// How long after a failed send the receive may take to tell what the peer said last.
@@ -334,7 +336,7 @@ impl Shard {
         }
         if connection.paused & pause::HOLDS_STASH == 0 {
             connection.paused |= pause::RESUMING;
-            self.resumable.push(id);
+            self.resumable.push_back(id);
         }
     }
 
@@ -351,7 +353,9 @@ impl Shard {
                 self.resume(id, pause::STORE);
             }
         }
-        for id in std::mem::take(&mut self.resumable) {
+        // All clients may wait for the end of the start, and come on in one tick.
+        for _ in 0..self.resumable.len().min(RESUMED_PER_TICK) {
+            let Some(id) = self.resumable.pop_front() else { break };
             self.handle_stash(id);
         }
     }

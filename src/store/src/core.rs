@@ -13,6 +13,8 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use hashbrown::HashMap;
+
 use ring::ShardId;
 use shard::storage::{StoreBatch, StoreOp, StoreReply, StoreRequest, StoredSession};
 
@@ -24,7 +26,7 @@ use crate::StoreError;
 use crate::codec::values::{self, Applied};
 use crate::codec::{FORMAT, keys};
 use crate::engine::{Engine, EngineError, Keyspace};
-use round::Round;
+use round::{Ending, Round};
 
 /// Keys of an ended session that are removed at once.
 const SWEEP_KEYS: usize = 1_000;
@@ -40,7 +42,9 @@ pub struct Core<E> {
     /// A round whose write or sync failed: whether it is applied is seen after a reopening.
     in_doubt: Option<InDoubt>,
     /// Sessions that have ended and are too big to be removed at once.
-    ended: VecDeque<StoredSession>,
+    ended: VecDeque<Ending>,
+    /// See [`Round`].
+    queues_from: HashMap<StoredSession, keys::Key>,
     damage: Damage,
 }
 
@@ -137,6 +141,7 @@ impl<E: Engine> Core<E> {
             waiting_own: VecDeque::new(),
             in_doubt: None,
             ended: VecDeque::new(),
+            queues_from: HashMap::new(),
             damage: Damage::default(),
         };
         core.ended = core.find_ended()?;
@@ -187,7 +192,9 @@ impl<E: Engine> Core<E> {
         }
         let mut applied = self.applied;
         applied.round += 1;
-        let mut round = Round::new(&self.engine, self.damage);
+        // After an error nothing is known of what was written.
+        let queues_from = std::mem::take(&mut self.queues_from);
+        let mut round = Round::new(&self.engine, self.damage).with_queues_from(queues_from);
         for (shard, &count) in batches.iter().enumerate() {
             for batch in self.waiting[shard].iter().take(count) {
                 applied.numbers_below = applied.numbers_below.max(batch.numbers_below);
@@ -203,7 +210,10 @@ impl<E: Engine> Core<E> {
         let outcome = finished.outcome;
         let engine = &mut self.engine;
         match engine.write(finished.changes).and_then(|()| settle(engine)) {
-            Ok(is_synced) => self.written(applied, is_synced),
+            Ok(is_synced) => {
+                self.written(applied, is_synced);
+                self.queues_from = finished.queues_from;
+            }
             Err(error) => {
                 self.in_doubt = Some(InDoubt { applied, outcome, batches, own });
                 return Err(error);
@@ -246,22 +256,21 @@ impl<E: Engine> Core<E> {
         Ok(())
     }
 
-    /// Removes a slice of the sessions that have ended; says how many keys of each keyspace. [`Core::has_ended`] says whether
-    /// there is more.
+    /// Removes a slice of the sessions that have ended. [`Core::has_ended`] says whether there is more.
     ///
     /// # Errors
     /// [`EngineError`]: [`Core::recover`] is to be called.
-    pub fn sweep(&mut self) -> Result<[u64; Keyspace::COUNT], EngineError> {
+    pub fn sweep(&mut self) -> Result<Outcome, EngineError> {
         if self.in_doubt.is_some() {
             return Err(EngineError::Stopped);
         }
-        let Some(&session) = self.ended.front() else { return Ok([0; Keyspace::COUNT]) };
+        let Some(&ending) = self.ended.front() else { return Ok(Outcome::default()) };
         let mut applied = self.applied;
         applied.round += 1;
         let mut round = Round::new(&self.engine, self.damage);
-        let is_done = round.remove_some(session, SWEEP_KEYS)?;
+        let is_done = round.remove_some(ending, SWEEP_KEYS)?;
         if is_done {
-            round.forget_ended(session);
+            round.forget_ended(ending.session);
         }
         let finished = round.finish(applied)?;
         self.damage = finished.damage;
@@ -270,7 +279,7 @@ impl<E: Engine> Core<E> {
         if is_done {
             self.ended.pop_front();
         }
-        Ok(finished.outcome.removed)
+        Ok(finished.outcome)
     }
 
     /// Whether sessions that have ended are still to be removed.
@@ -333,13 +342,14 @@ impl<E: Engine> Core<E> {
         outcome
     }
 
-    fn find_ended(&self) -> Result<VecDeque<StoredSession>, EngineError> {
+    fn find_ended(&self) -> Result<VecDeque<Ending>, EngineError> {
         let mut ended = VecDeque::new();
         let from = keys::meta::ENDED;
         let below = keys::behind(from);
         self.engine.scan(Keyspace::Meta, from, below.as_deref(), &mut |key, _| {
             if let Ok(session) = keys::read_ended(key) {
-                ended.push_back(session);
+                let known = self.ended.iter().find(|known| known.session == session);
+                ended.push_back(Ending { session, tell: known.and_then(|known| known.tell) });
             }
             std::ops::ControlFlow::Continue(())
         })?;

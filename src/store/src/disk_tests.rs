@@ -101,7 +101,6 @@ fn a_backup_of_a_running_store_is_taken_over_at_the_next_start() {
     running.store.close().expect("it closes");
     let (running, rows) = Running::open(&store).expect("it opens");
     assert_eq!(ids(&rows), ["old"]);
-    assert!(rows[0].has_messages);
     running.store.close().expect("it closes");
     // Only once: the next start has what came since.
     let (running, _) = Running::open(&store).expect("it opens");
@@ -259,7 +258,6 @@ fn a_full_disk_stops_commits_and_room_lets_them_go_on() {
     running.store.close().expect("it closes");
     let (running, rows) = Running::open(&store).expect("it opens");
     assert_eq!(rows.len() as u64, number + 1);
-    assert!(rows[1..].iter().all(|row| row.has_messages));
     running.store.close().expect("it closes");
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn entry(message: Arc<Message>, qos: QoS) -> StoredEntry {
         retain: false,
         priority: 0,
         subscription_ids: None,
+        by_group: false,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Client {
     pub window: usize,
     /// The connection, by number of the pipe.
     pub pipe: Option<usize>,
+    /// It does not come back before.
+    pub away_until_ms: u64,
     /// CONNACK has come.
     pub connected: bool,
     /// Its subscriptions: filter and `QoS`.
@@ -82,6 +84,7 @@ impl Client {
             wants_fresh: false,
             window,
             pipe: None,
+            away_until_ms: 0,
             connected: false,
             filters: Vec::new(),
             subscribed: false,

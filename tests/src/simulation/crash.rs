@@ -136,9 +136,34 @@ impl World {
                 other => return Err(format!("a shard ended with {other:?}")),
             }
         }
+        self.check_counts()?;
         let disk = self.disk.take().expect("looked at above");
         let engine = disk.close(self.now_ms, &mut self.random)?;
         self.start_again(engine)
+    }
+
+    /// What shards tell of sessions is what the disk has of them, wherever their messages are. Everything was kept.
+    fn check_counts(&mut self) -> Result<(), String> {
+        // A broker that was stopped as soon as it was started may still have to read what it has.
+        for _ in 0..10 {
+            for shard in 0..self.stations.len() {
+                self.tick_with(shard, true);
+            }
+            let Some(disk) = &mut self.disk else { return Ok(()) };
+            disk.settle(self.now_ms, &mut self.random)?;
+        }
+        let kept = self.disk.as_ref().map(Disk::counts).unwrap_or_default();
+        for shard in 0..self.stations.len() {
+            for row in self.session_rows(shard)? {
+                let told = [row.mqueue_len, row.inflight, row.awaiting_rel];
+                let found = kept.get(&row.client_id).copied().unwrap_or_default();
+                if told != found {
+                    return Err(format!("the store has {found:?} of {row:?}"));
+                }
+                self.unloaded += usize::from(told != [0; 3]);
+            }
+        }
+        Ok(())
     }
 
     fn start_again(&mut self, engine: SimulatedEngine) -> Result<(), String> {

@@ -50,6 +50,8 @@ const FILTERS: [&str; 8] = ["a", "a/b", "a/#", "+/b", "#", "b", "+/+/e", "c/#"];
 const GROUP_FILTER: &str = "$share/g/+/b";
 /// The client that asks for a fresh session now and then.
 const RESTLESS: usize = 8;
+/// How long a client stays away at most: longer than any session stays in memory.
+const LONGEST_AWAY_MS: u64 = 7000;
 /// The clients that share it.
 const GROUP: std::ops::Range<usize> = 4..6;
 
@@ -78,12 +80,12 @@ struct World {
     mode: Option<StoreMode>,
     disk: Option<Disk>,
     starts: u64,
+    /// Sessions that had messages when the broker stopped in order.
+    unloaded: usize,
     /// A shard that does not get its core at times.
     slow: Option<usize>,
     /// For so many ticks of any shard.
     stall_steps: usize,
-    /// The store has failed: clients before MQTT 5 may have had no answer.
-    has_refused: bool,
     /// Messages whose refusal may have been lost with the broker: they come again behind what was sent after them.
     late: BTreeSet<MessageName>,
     /// Steps until the next crash, if it is due.
@@ -145,6 +147,8 @@ pub struct Report {
     pub starts: u64,
     /// Crashes before them.
     pub crashes: usize,
+    /// Sessions that had messages when the broker stopped in order, and whose counts were right.
+    pub counted: usize,
 }
 
 /// Runs one seed with so many shards and steps, and with a store if `mode` says how it keeps.
@@ -179,10 +183,11 @@ pub fn run(
         connections: world.pipes.len(),
         starts: world.starts,
         crashes: world.crashes,
+        counted: world.unloaded,
     })
 }
 
-fn settings() -> Settings {
+fn settings(random: &mut Random) -> Settings {
     let mut settings = Settings::default();
     // The model expects every message, so nothing may be dropped for lack of room; small rings and batches make
     // their limits bite instead.
@@ -194,6 +199,7 @@ fn settings() -> Settings {
     settings.mqtt.receive_maximum = 20;
     settings.session.expiry_interval_s = u32::MAX;
     settings.mesh.batch_bytes_max = 600;
+    settings.store.unload_after_ms = *random.pick(&[0, 0, 20, 1000]);
     settings
 }
 
@@ -229,6 +235,7 @@ impl World {
             }
             clients.push(client);
         }
+        let settings = Arc::new(settings(&mut random));
         Self {
             random,
             seed,
@@ -236,9 +243,9 @@ impl World {
             mode,
             disk: None,
             starts: 0,
+            unloaded: 0,
             slow: None,
             stall_steps: 0,
-            has_refused: false,
             late: BTreeSet::new(),
             crash_in: None,
             may_crash,
@@ -274,9 +281,7 @@ impl World {
         if let Some(disk) = &mut self.disk
             && disk.is_next(&mut self.random)
         {
-            let step = disk.step(self.now_ms, &mut self.random);
-            self.has_refused |= disk.has_failed();
-            return step;
+            return disk.step(self.now_ms, &mut self.random);
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -338,7 +343,9 @@ impl World {
 
     fn client_step(&mut self, index: usize, active: bool) -> Result<(), String> {
         let Some(pipe) = self.clients[index].pipe else {
-            self.client_connect(index);
+            if !active || self.now_ms >= self.clients[index].away_until_ms {
+                self.client_connect(index);
+            }
             return Ok(());
         };
         self.client_receive(index, pipe)?;
@@ -401,6 +408,11 @@ impl World {
             self.pipes[pipe].to_broker.clear();
         }
         self.clients[index].disconnected();
+        if self.disk.is_some() && self.random.chance(30) {
+            // Long enough to be unloaded.
+            self.clients[index].away_until_ms =
+                self.now_ms + self.random.number() % LONGEST_AWAY_MS;
+        }
     }
 
     fn client_publish(&mut self, index: usize, pipe: usize) {
@@ -587,28 +599,12 @@ impl World {
         }
     }
 
-    /// A client before MQTT 5 that waits for an answer in vain connects again.
-    fn break_unanswered(&mut self) {
-        for index in 0..self.clients.len() {
-            let client = &self.clients[index];
-            if let Some(pipe) = client.pipe
-                && client.version != Version::V5
-                && !client.is_quiet()
-            {
-                self.client_break(index, pipe);
-            }
-        }
-    }
-
     /// Lets everybody finish: connected, nothing under way.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.slow = None;
         let mut quiet = 0;
-        for step in 1..200_000 {
+        for _ in 1..200_000 {
             self.step(false)?;
-            if step % 10_000 == 0 && self.has_refused {
-                self.break_unanswered();
-            }
             let rest = self.clients.iter().all(Client::is_quiet)
                 && self.pipes.iter().all(Pipe::is_quiet)
                 && self.disk.as_ref().is_none_or(Disk::is_quiet);
@@ -683,18 +679,22 @@ impl World {
             return Err(format!("the replicas differ: {routes:?} routes"));
         }
         for shard in 0..self.stations.len() {
-            let request = Request::SessionsPage { cursor: 0, limit: 256, kind: SessionKind::Any };
-            self.stations[shard].shard.command(Command { token: 1, request });
-            let reply = self.replies[shard].try_recv();
-            let Ok((1, Reply::Sessions(page))) = reply else {
-                return Err(format!("shard {shard} answered {reply:?}"));
-            };
             let left = |row: &&SessionRow| row.inflight + row.mqueue_len + row.awaiting_rel > 0;
-            if let Some(row) = page.rows.iter().find(left) {
+            if let Some(row) = self.session_rows(shard)?.iter().find(left) {
                 return Err(format!("something is left for a session at rest: {row:?}"));
             }
         }
         Ok(())
+    }
+
+    /// The sessions of a shard as it tells them.
+    fn session_rows(&mut self, shard: usize) -> Result<Vec<SessionRow>, String> {
+        let request = Request::SessionsPage { cursor: 0, limit: 256, kind: SessionKind::Any };
+        self.stations[shard].shard.command(Command { token: 1, request });
+        match self.replies[shard].try_recv() {
+            Ok((1, Reply::Sessions(page))) => Ok(page.rows),
+            reply => Err(format!("shard {shard} answered {reply:?}")),
+        }
     }
 
     /// A fresh client that subscribes to everything gets the last retained message of each topic.

@@ -1,13 +1,14 @@
 //! The simulated store: the real core of the store on a disk that loses, tears and delays what was not synced. A step of it
 //! is one of the things the store's threads do: take what shards handed over, write and sync, read, answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ring::ShardId;
 use shard::storage::{RetainedRead, StoreHealth, StoreReply, StoreRequest, StoredSession};
 use shard::{BATCHES_MAX, READS_MAX, StoreLink, StoreMode};
 use store::Keyspace;
+use store::codec::{keys, values};
 use store::core::{
     Boot, Core, Damage, Known, Outcome, RetainedBoot, RetainedOf, load, read_retained,
 };
@@ -90,11 +91,6 @@ impl Disk {
     /// The way of a shard to the store; once.
     pub fn link(&mut self, shard: usize) -> Option<StoreLink> {
         self.links[shard].take()
-    }
-
-    /// Whether it could not write and has not recovered.
-    pub fn has_failed(&self) -> bool {
-        self.has_failed
     }
 
     /// Whether it is its turn.
@@ -236,7 +232,8 @@ impl Disk {
             self.unsynced_since_ms.get_or_insert(now_ms);
         }
         if self.core.has_ended() {
-            self.core.sweep().map_err(|error| format!("no sweep: {error}"))?;
+            let swept = self.core.sweep().map_err(|error| format!("no sweep: {error}"))?;
+            self.done(swept);
         }
         Ok(())
     }
@@ -323,6 +320,31 @@ impl Disk {
                 let _ = outlet.sender.send(reply);
             }
         }
+    }
+
+    /// Messages that are queued, those under way, and received ids, by client.
+    pub fn counts(&self) -> HashMap<String, [u32; 3]> {
+        let mut by_session: HashMap<StoredSession, [u32; 3]> = HashMap::new();
+        let mut found = HashMap::new();
+        for keyspace in [Keyspace::Entries, Keyspace::Received, Keyspace::Sessions] {
+            let _ = self.core.engine().scan(keyspace, &[], None, &mut |key, value| {
+                let session = keys::read_session(key).expect("it is whole").0;
+                let counts = by_session.entry(session).or_default();
+                match keyspace {
+                    Keyspace::Entries => {
+                        let outline = values::read_entry_outline(key, value).expect("it is whole");
+                        counts[usize::from(!outline.is_queued)] += 1;
+                    }
+                    Keyspace::Received => counts[2] += 1,
+                    _ => {
+                        let head = values::read_head(key, value).expect("it is whole");
+                        found.insert(head.client_id.to_string(), *counts);
+                    }
+                }
+                std::ops::ControlFlow::Continue(())
+            });
+        }
+        found
     }
 
     fn dump(&self, keyspace: Keyspace) -> String {

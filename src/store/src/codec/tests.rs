@@ -82,6 +82,7 @@ prop_compose! {
         retain in any::<bool>(),
         priority in any::<u8>(),
         subscription_ids in option::of(vec(any::<u32>(), 0..5)),
+        by_group in any::<bool>(),
     ) -> StoredEntry {
         // The message itself is given up at PUBREC.
         let message = message.filter(|_| !matches!(state, StoredState::Released(..)));
@@ -92,6 +93,7 @@ prop_compose! {
             retain,
             priority,
             subscription_ids: subscription_ids.map(Into::into),
+            by_group,
         }
     }
 }

@@ -223,7 +223,7 @@ pub fn entry(key: &[u8], place: StoredPlace, entry: &StoredEntry) -> Vec<u8> {
         StoredState::Released(id, _) => (2, Some(id)),
     };
     out.u8(state);
-    out.u8(entry.qos.bits() | u8::from(entry.retain) << 2);
+    out.u8(entry.qos.bits() | u8::from(entry.retain) << 2 | u8::from(entry.by_group) << 3);
     out.u8(entry.priority);
     if let Some(id) = packet_id {
         out.u16(id.get());
@@ -282,6 +282,10 @@ pub fn read_entry(key: &[u8], value: &[u8]) -> Result<(StoredEntry, EntryMessage
 pub struct EntryOutline {
     /// Whether it waits in the queue.
     pub is_queued: bool,
+    /// Whether only its end is awaited: the client has it.
+    pub is_released: bool,
+    /// Whether another member of a shared group may get it.
+    pub by_group: bool,
     /// The `QoS` it is delivered with.
     pub qos: QoS,
     /// Its priority.
@@ -302,8 +306,15 @@ pub fn read_entry_outline(key: &[u8], value: &[u8]) -> Result<EntryOutline, Code
     // Each way the id is what comes first.
     let message = if at == MESSAGE_NONE { None } else { Some(MessageId(from.u128()?)) };
     let uses = message.filter(|_| at == MESSAGE_SHARED);
-    let is_queued = entry.state == StoredState::Queued;
-    Ok(EntryOutline { is_queued, qos: entry.qos, priority: entry.priority, message, uses })
+    Ok(EntryOutline {
+        is_queued: entry.state == StoredState::Queued,
+        is_released: matches!(entry.state, StoredState::Released(..)),
+        by_group: entry.by_group,
+        qos: entry.qos,
+        priority: entry.priority,
+        message,
+        uses,
+    })
 }
 
 fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecError> {
@@ -327,6 +338,7 @@ fn read_entry_front(from: &mut Reader<'_>) -> Result<(StoredEntry, u8), CodecErr
         retain: flags & 4 != 0,
         priority,
         subscription_ids,
+        by_group: flags & 8 != 0,
     };
     Ok((entry, from.u8()?))
 }

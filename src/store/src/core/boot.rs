@@ -1,5 +1,6 @@
 //! What is there at the start, page by page: sessions with their subscriptions, retained and delayed messages, each to the
-//! shard that has its slot now. Never more in memory than a page for each shard.
+//! shard that has its slot now. Never more in memory than a page for each shard. When shards know all that, and serve, the messages
+//! of the sessions are counted.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use ring::ShardId;
 use router::{home, slot};
 use session::Message;
 use shard::storage::{
-    StoreReply, StoredDelayed, StoredRetainedRow, StoredSession, StoredSessionRow,
+    StoreReply, StoredCounts, StoredDelayed, StoredRetainedRow, StoredSession, StoredSessionRow,
 };
 use shard::{Ban, BannedList};
 
@@ -21,9 +22,6 @@ use crate::engine::{EngineError, EngineRead, Keyspace};
 const PAGE: usize = 256;
 /// Keys that are read at once.
 const STEP: usize = 1_024;
-/// Entries of one session that are passed over one by one; then the next session is looked for.
-const PASSED_OVER: u32 = 16;
-
 /// Where the reading is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -33,6 +31,7 @@ enum Phase {
     Delayed,
     /// Shards have what they wait for; retained messages that stay on disk are told by their rows.
     RetainedRows,
+    Counts,
     Done,
 }
 
@@ -58,6 +57,11 @@ pub struct Boot<R> {
     retained: Vec<Vec<Arc<Message>>>,
     retained_rows: Vec<Vec<StoredRetainedRow>>,
     delayed: Vec<Vec<StoredDelayed>>,
+    counts: Vec<Vec<(StoredSession, StoredCounts)>>,
+    /// The session that is being counted, and what was counted of it.
+    counting: Option<(StoredSession, StoredCounts)>,
+    /// Up to where received ids are counted.
+    received_from: Key,
     damage: Damage,
     found: Found,
 }
@@ -90,6 +94,9 @@ impl<R: EngineRead> Boot<R> {
             retained: (0..shards).map(|_| Vec::new()).collect(),
             retained_rows: (0..shards).map(|_| Vec::new()).collect(),
             delayed: (0..shards).map(|_| Vec::new()).collect(),
+            counts: (0..shards).map(|_| Vec::new()).collect(),
+            counting: None,
+            received_from: Key::new(),
             damage: Damage::default(),
             found: Found::default(),
         }
@@ -113,6 +120,7 @@ impl<R: EngineRead> Boot<R> {
             Phase::Retained => self.step_retained()?,
             Phase::Delayed => self.step_delayed()?,
             Phase::RetainedRows => self.step_retained_rows()?,
+            Phase::Counts => self.step_counts()?,
             Phase::Done => return Ok(false),
         };
         let least = if is_end { 1 } else { PAGE };
@@ -127,6 +135,9 @@ impl<R: EngineRead> Boot<R> {
         });
         hand_over(&mut self.delayed, least, &mut |shard, page| {
             emit(shard, StoreReply::Delayed(page));
+        });
+        hand_over(&mut self.counts, least, &mut |shard, rows| {
+            emit(shard, StoreReply::Counts { rows, is_last: false });
         });
         if is_end {
             self.next_phase(emit);
@@ -147,14 +158,24 @@ impl<R: EngineRead> Boot<R> {
             Phase::Sessions | Phase::Retained => Phase::Delayed,
             Phase::Delayed => {
                 tell_all(&|| StoreReply::Found { numbers_from });
-                if is_rows { Phase::RetainedRows } else { Phase::Done }
+                if is_rows { Phase::RetainedRows } else { Phase::Counts }
             }
             Phase::RetainedRows => {
                 tell_all(&|| StoreReply::RetainedFound);
+                Phase::Counts
+            }
+            Phase::Counts => {
+                tell_all(&|| StoreReply::Counts { rows: Vec::new(), is_last: true });
                 Phase::Done
             }
             Phase::Done => Phase::Done,
         };
+    }
+
+    /// Whether shards know all they need to serve.
+    #[must_use]
+    pub fn has_found_all(&self) -> bool {
+        matches!(self.phase, Phase::RetainedRows | Phase::Counts | Phase::Done)
     }
 
     /// The bans that were found.
@@ -192,21 +213,13 @@ impl<R: EngineRead> Boot<R> {
         let is_end = self.read_some(Keyspace::Sessions, |key, value| {
             let (session, _) = keys::read_session(key)?;
             let head = values::read_head(key, value)?;
-            rows.push(StoredSessionRow {
-                session,
-                head,
-                subscriptions: Vec::new(),
-                has_messages: false,
-            });
+            rows.push(StoredSessionRow { session, head, subscriptions: Vec::new() });
             Ok(())
         })?;
         if let [first, .., last] | [first @ last] = rows.as_slice() {
             let from = keys::session(first.session);
             let below = keys::behind(&keys::session(last.session));
             self.add_subscriptions(&mut rows, &from, below.as_deref())?;
-            for keyspace in [Keyspace::Entries, Keyspace::Received] {
-                mark_those_with(&self.read, keyspace, &mut rows, &from, below.as_deref())?;
-            }
         }
         self.found.sessions += rows.len() as u64;
         for row in rows {
@@ -286,6 +299,72 @@ impl<R: EngineRead> Boot<R> {
         Ok(is_end)
     }
 
+    fn step_counts(&mut self) -> Result<bool, EngineError> {
+        let mut counted: Vec<(StoredSession, StoredCounts)> = Vec::new();
+        let mut counting = self.counting.take();
+        let is_end = self.read_some(Keyspace::Entries, |key, value| {
+            // What is damaged is found, and said, when it is to be loaded.
+            let (Ok((session, _)), Ok(outline)) =
+                (keys::read_session(key), values::read_entry_outline(key, value))
+            else {
+                return Ok(());
+            };
+            if counting.is_some_and(|(before, _)| before != session) {
+                counted.extend(counting.take());
+            }
+            let (_, counts) = counting.get_or_insert_with(|| (session, StoredCounts::default()));
+            if outline.is_queued {
+                counts.queued = counts.queued.saturating_add(1);
+            } else {
+                counts.inflight = counts.inflight.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        if is_end {
+            counted.extend(counting.take());
+        }
+        self.count_received(&mut counted, counting.map(|(session, _)| session))?;
+        self.counting = counting;
+        for (session, counts) in counted {
+            self.counts[home(session.slot, self.shards).index()].push((session, counts));
+        }
+        Ok(is_end)
+    }
+
+    /// Adds the received ids of the sessions before `below`.
+    fn count_received(
+        &mut self,
+        counted: &mut Vec<(StoredSession, StoredCounts)>,
+        below: Option<StoredSession>,
+    ) -> Result<(), EngineError> {
+        let below = below.map(keys::session);
+        let mut received: Vec<(StoredSession, u16)> = Vec::new();
+        let Self { read, received_from, .. } = self;
+        read.scan(Keyspace::Received, received_from, below.as_deref(), &mut |key, _| {
+            match (keys::read_session(key), received.last_mut()) {
+                (Ok((session, _)), Some((last, ids))) if *last == session => {
+                    *ids = ids.saturating_add(1);
+                }
+                (Ok((session, _)), _) => received.push((session, 1)),
+                (Err(_), _) => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(below) = below {
+            *received_from = below;
+        }
+        for (session, awaiting_rel) in received {
+            match counted.binary_search_by_key(&session, |(session, _)| *session) {
+                Ok(at) => counted[at].1.awaiting_rel = awaiting_rel,
+                Err(at) => {
+                    let counts = StoredCounts { awaiting_rel, ..StoredCounts::default() };
+                    counted.insert(at, (session, counts));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Shows the next keys of a keyspace. Says whether they were the last.
     fn read_some(
         &mut self,
@@ -308,49 +387,6 @@ impl<R: EngineRead> Boot<R> {
         let is_end = next.is_none();
         self.from = next.unwrap_or_default();
         Ok(is_end)
-    }
-}
-
-/// Marks the sessions that have something in this keyspace.
-fn mark_those_with(
-    read: &impl EngineRead,
-    keyspace: Keyspace,
-    rows: &mut [StoredSessionRow],
-    from: &[u8],
-    below: Option<&[u8]>,
-) -> Result<(), EngineError> {
-    let mut from = Key::from_slice(from);
-    let mut rows = rows.iter_mut().peekable();
-    loop {
-        let mut passed: Option<(StoredSession, u32)> = None;
-        let mut skip = None;
-        read.scan(keyspace, &from, below, &mut |key, _| {
-            let Ok((session, _)) = keys::read_session(key) else {
-                return ControlFlow::Continue(());
-            };
-            match &mut passed {
-                Some((last, count)) if *last == session => {
-                    *count += 1;
-                    if *count < PASSED_OVER {
-                        return ControlFlow::Continue(());
-                    }
-                    skip = keys::behind(&keys::session(session));
-                    return ControlFlow::Break(());
-                }
-                _ => passed = Some((session, 1)),
-            }
-            while rows.next_if(|row| row.session < session).is_some() {}
-            match rows.peek_mut() {
-                Some(row) if row.session == session => row.has_messages = true,
-                Some(_) => {}
-                None => return ControlFlow::Break(()),
-            }
-            ControlFlow::Continue(())
-        })?;
-        match skip {
-            Some(next) => from = next,
-            None => return Ok(()),
-        }
     }
 }
 

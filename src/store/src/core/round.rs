@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
@@ -15,11 +15,14 @@ use shard::storage::{
 
 use super::{Damage, Outcome};
 use crate::codec::keys::{self, Key};
-use crate::codec::values::{self, Applied, EntryOutline};
+use crate::codec::values::{self, Applied, EntryMessage, EntryOutline};
 use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
+
+/// Most sessions of which it is remembered where their queue begins.
+const QUEUES_MAX: usize = 65_536;
 
 /// A key that is changed.
 struct Pending {
@@ -35,12 +38,50 @@ struct Use {
     message: Option<Arc<Message>>,
 }
 
+/// A session that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) session: StoredSession,
+    /// Who is to be told what was lost with it.
+    pub(super) tell: Option<ShardId>,
+}
+
+/// What is told of the messages of a session that has ended.
+#[derive(Default)]
+struct Told {
+    lost: [u32; 3],
+    /// Messages that other members of a shared group may get.
+    own: Vec<Arc<Message>>,
+    shared: Vec<MessageId>,
+}
+
+impl Told {
+    fn add(&mut self, outline: &EntryOutline, key: &[u8], value: &[u8]) {
+        if outline.is_released {
+            return;
+        }
+        if outline.by_group && outline.qos == QoS::AtLeastOnce {
+            match values::read_entry(key, value) {
+                Ok((_, EntryMessage::Own(message))) => return self.own.push(message),
+                Ok((_, EntryMessage::Shared(id))) => return self.shared.push(id),
+                _ => {}
+            }
+        }
+        self.lost[usize::from(outline.qos.bits())] += 1;
+    }
+}
+
 /// A round that is being put together.
 pub(super) struct Round<'e, E> {
     engine: &'e E,
     pending: [BTreeMap<Key, Pending>; Keyspace::COUNT],
     uses: HashMap<MessageId, Use>,
-    ended: Vec<StoredSession>,
+    /// The messages of sessions that were asked about.
+    known: HashMap<StoredSession, HashSet<MessageId>>,
+    /// Where the queue of a session begins that was trimmed: before it there is much that was removed, and a scan would pass over
+    /// all of it again.
+    queues_from: HashMap<StoredSession, Key>,
+    ended: Vec<Ending>,
     outcome: Outcome,
     damage: Damage,
 }
@@ -50,7 +91,8 @@ pub(super) struct Finished {
     pub(super) changes: Vec<Change>,
     pub(super) outcome: Outcome,
     /// Sessions that are marked as ended.
-    pub(super) ended: Vec<StoredSession>,
+    pub(super) ended: Vec<Ending>,
+    pub(super) queues_from: HashMap<StoredSession, Key>,
     pub(super) damage: Damage,
 }
 
@@ -60,10 +102,18 @@ impl<'e, E: EngineRead> Round<'e, E> {
             engine,
             pending: Default::default(),
             uses: HashMap::new(),
+            known: HashMap::new(),
+            queues_from: HashMap::new(),
             ended: Vec::new(),
             outcome: Outcome::default(),
             damage,
         }
+    }
+
+    /// What the round before found out about where queues begin.
+    pub(super) fn with_queues_from(mut self, queues_from: HashMap<StoredSession, Key>) -> Self {
+        self.queues_from = queues_from;
+        self
     }
 
     pub(super) fn apply(&mut self, shard: ShardId, batch: &StoreBatch) -> Result<(), EngineError> {
@@ -101,7 +151,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
             }));
         }
         self.outcome.keys = changes.len() as u64;
-        Ok(Finished { changes, outcome: self.outcome, ended: self.ended, damage: self.damage })
+        if self.queues_from.len() > QUEUES_MAX {
+            self.queues_from.clear();
+        }
+        let Self { outcome, ended, queues_from, damage, .. } = self;
+        Ok(Finished { changes, outcome, ended, queues_from, damage })
     }
 
     fn op(&mut self, shard: ShardId, op: &StoreOp) -> Result<(), EngineError> {
@@ -111,7 +165,10 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 let value = values::head(&key, head);
                 self.set(Keyspace::Sessions, key, value, false);
             }
-            StoreOp::RemoveSession { session } => self.remove_session(*session)?,
+            StoreOp::RemoveSession { session, tell } => {
+                let ending = Ending { session: *session, tell: tell.then_some(shard) };
+                self.remove_session(ending)?;
+            }
             StoreOp::PutSubscription { session, subscription } => {
                 let key = keys::subscription(*session, &subscription.filter);
                 let value = values::subscription(&key, subscription);
@@ -121,7 +178,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
                 self.remove(Keyspace::Subscriptions, keys::subscription(*session, filter));
             }
             StoreOp::PutEntry { session, place, put, entry } => {
-                self.put_entry(*session, *place, *put, entry)?;
+                self.put_entry(shard, *session, *place, *put, entry)?;
             }
             StoreOp::RemoveEntry { session, place } => {
                 let key = keys::entry(*session, *place);
@@ -193,12 +250,14 @@ impl<'e, E: EngineRead> Round<'e, E> {
 
     fn put_entry(
         &mut self,
+        shard: ShardId,
         session: StoredSession,
         place: StoredPlace,
         put: PutAs,
         entry: &StoredEntry,
     ) -> Result<(), EngineError> {
-        if put == PutAs::NewUnlessKnown && self.has_message(session, entry)? {
+        if put == PutAs::NewUnlessKnown && !self.is_unknown(session, entry)? {
+            self.outcome.replies.push((shard, StoreReply::Known { session }));
             return Ok(());
         }
         let is_new = put != PutAs::Changed;
@@ -210,6 +269,11 @@ impl<'e, E: EngineRead> Round<'e, E> {
         let key = keys::entry(session, place);
         if !is_new && entry.message.is_none() {
             self.release_use(place, &key)?;
+        }
+        if entry.state == StoredState::Queued
+            && self.queues_from.get(&session).is_some_and(|from| key < *from)
+        {
+            self.queues_from.remove(&session);
         }
         let value = values::entry(&key, place, entry);
         self.set(Keyspace::Entries, key, value, is_new);
@@ -237,61 +301,65 @@ impl<'e, E: EngineRead> Round<'e, E> {
         Ok(())
     }
 
-    /// Whether a session has the message of an entry in another one.
-    fn has_message(
-        &self,
+    /// Whether a session has the message of an entry in no other one; it has it now. Its queue is looked through once in a round.
+    fn is_unknown(
+        &mut self,
         session: StoredSession,
         entry: &StoredEntry,
     ) -> Result<bool, EngineError> {
         let wanted = match (&entry.message, entry.state) {
-            (Some(message), _) => Some(message.id),
-            (None, StoredState::Released(_, message)) => Some(message),
-            (None, _) => None,
+            (Some(message), _) => message.id,
+            (None, StoredState::Released(_, message)) => message,
+            (None, _) => return Ok(true),
         };
-        let mut is_there = false;
-        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
-            let outline = values::read_entry_outline(key, value);
-            is_there = outline.is_ok_and(|outline| wanted.is_some() && outline.message == wanted);
-            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(is_there)
+        if !self.known.contains_key(&session) {
+            let mut known = HashSet::new();
+            self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+                let outline = values::read_entry_outline(key, value);
+                known.extend(outline.ok().and_then(|outline| outline.message));
+                ControlFlow::Continue(())
+            })?;
+            self.known.insert(session, known);
+        }
+        Ok(self.known.entry(session).or_default().insert(wanted))
     }
 
     fn release(&mut self, message: MessageId) {
         self.uses.entry(message).or_default().change -= 1;
     }
 
-    fn remove_session(&mut self, session: StoredSession) -> Result<(), EngineError> {
-        self.remove(Keyspace::Sessions, keys::session(session));
-        if !self.remove_some(session, REMOVED_AT_ONCE)? {
-            let key = keys::ended(session);
+    fn remove_session(&mut self, ending: Ending) -> Result<(), EngineError> {
+        self.remove(Keyspace::Sessions, keys::session(ending.session));
+        if !self.remove_some(ending, REMOVED_AT_ONCE)? {
+            let key = keys::ended(ending.session);
             let value = values::mark(&key);
             self.set(Keyspace::Meta, key, value, true);
-            self.ended.push(session);
+            self.ended.push(ending);
         }
         Ok(())
     }
 
     /// Removes up to `most` keys of what a session had. Says whether that was all.
-    pub(super) fn remove_some(
-        &mut self,
-        session: StoredSession,
-        most: usize,
-    ) -> Result<bool, EngineError> {
+    pub(super) fn remove_some(&mut self, ending: Ending, most: usize) -> Result<bool, EngineError> {
+        let Ending { session, tell } = ending;
         let prefix = keys::session(session);
         let mut gone: Vec<(Keyspace, Key, Option<MessageId>)> = Vec::new();
-        let mut is_all = true;
+        let mut told = Told::default();
+        let mut is_last = true;
         let mut damaged = 0;
         for keyspace in [Keyspace::Subscriptions, Keyspace::Received, Keyspace::Entries] {
             self.show_under(keyspace, &prefix, &mut |key, value| {
                 if gone.len() == most {
-                    is_all = false;
+                    is_last = false;
                     return ControlFlow::Break(());
                 }
                 let mut uses = None;
                 if keyspace == Keyspace::Entries {
                     match values::read_entry_outline(key, value) {
-                        Ok(outline) => uses = outline.uses,
+                        Ok(outline) => {
+                            uses = outline.uses;
+                            told.add(&outline, key, value);
+                        }
                         Err(_) => damaged += 1,
                     }
                 }
@@ -300,13 +368,34 @@ impl<'e, E: EngineRead> Round<'e, E> {
             })?;
         }
         self.damage.values += damaged;
+        if let Some(shard) = tell {
+            let Told { mut lost, own: mut by_group, shared } = told;
+            for id in shared {
+                match self.message(id)? {
+                    Some(message) => by_group.push(message),
+                    None => lost[usize::from(QoS::AtLeastOnce.bits())] += 1,
+                }
+            }
+            let reply = StoreReply::Ended { session, lost, by_group, is_last };
+            self.outcome.replies.push((shard, reply));
+        }
         for (keyspace, key, uses) in gone {
             self.remove(keyspace, key);
             if let Some(message) = uses {
                 self.release(message);
             }
         }
-        Ok(is_all)
+        Ok(is_last)
+    }
+
+    /// A shared message.
+    fn message(&self, id: MessageId) -> Result<Option<Arc<Message>>, EngineError> {
+        if let Some(message) = self.uses.get(&id).and_then(|used| used.message.clone()) {
+            return Ok(Some(message));
+        }
+        let key = keys::message(id);
+        let value = self.engine.get(Keyspace::Messages, &key)?;
+        Ok(value.and_then(|value| values::read_message(&key, &value).ok()))
     }
 
     /// Nothing is left of a session that has ended.
@@ -322,7 +411,9 @@ impl<'e, E: EngineRead> Round<'e, E> {
     ) -> Result<(), EngineError> {
         let mut queued: Vec<(Key, EntryOutline)> = Vec::new();
         let mut damaged = 0;
-        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+        let prefix = keys::session(session);
+        let from = self.queues_from.get(&session).unwrap_or(&prefix);
+        self.show_from(Keyspace::Entries, from, &prefix, &mut |key, value| {
             match values::read_entry_outline(key, value) {
                 Ok(outline) if outline.is_queued => queued.push((Key::from_slice(key), outline)),
                 Ok(_) => {}
@@ -335,6 +426,9 @@ impl<'e, E: EngineRead> Round<'e, E> {
         // As `session::Mqueue` displaces them; they are in the order of their places, and the sort keeps it.
         queued.sort_by_key(|(_, outline)| (outline.qos != QoS::AtMostOnce, outline.priority));
         let mut lost = [0; 3];
+        if let Some(first) = queued[excess..].iter().map(|(key, _)| key).min() {
+            self.queues_from.insert(session, first.clone());
+        }
         for (key, outline) in queued.into_iter().take(excess) {
             self.remove(Keyspace::Entries, key);
             lost[usize::from(outline.qos.bits())] += 1;
@@ -368,13 +462,24 @@ impl<'e, E: EngineRead> Round<'e, E> {
         prefix: &[u8],
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
+        self.show_from(keyspace, prefix, prefix, visit)
+    }
+
+    /// The same from a key on.
+    fn show_from(
+        &self,
+        keyspace: Keyspace,
+        from: &[u8],
+        prefix: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
         let mut pending = self.pending[keyspace.index()]
-            .range(Key::from_slice(prefix)..)
+            .range(Key::from_slice(from)..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .peekable();
         let mut flow = ControlFlow::Continue(());
         let below = keys::behind(prefix);
-        self.engine.scan(keyspace, prefix, below.as_deref(), &mut |key, value| {
+        self.engine.scan(keyspace, from, below.as_deref(), &mut |key, value| {
             while let Some((earlier, change)) = pending.next_if(|(own, _)| own.as_slice() < key) {
                 if let Some(value) = &change.value {
                     flow = visit(earlier, value);

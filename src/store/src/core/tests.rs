@@ -60,7 +60,7 @@ impl Model {
             StoreOp::PutSession { session, head } => {
                 self.of(*session).client_id = head.client_id.to_string();
             }
-            StoreOp::RemoveSession { session } => {
+            StoreOp::RemoveSession { session, .. } => {
                 self.sessions.remove(session);
             }
             StoreOp::PutSubscription { session, subscription } => {
@@ -127,7 +127,7 @@ impl ModelSession {
 fn read_all(core: &Core<SimulatedEngine>) -> Model {
     let mut model = Model::default();
     let mut boot = Boot::new(core.snapshot(), 3, core.numbers_from(), RetainedBoot::Messages);
-    let mut rows = Vec::new();
+    let (mut rows, mut counts) = (Vec::new(), BTreeMap::new());
     let mut pages = Vec::new();
     while boot.step(&mut |shard, reply| pages.push((shard, reply))).expect("it reads") {}
     assert_eq!(boot.damage(), Damage::default());
@@ -150,6 +150,7 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
                 }
             }
             StoreReply::Found { .. } => {}
+            StoreReply::Counts { rows, .. } => counts.extend(rows),
             other => panic!("not of the start: {other:?}"),
         }
     }
@@ -158,7 +159,10 @@ fn read_all(core: &Core<SimulatedEngine>) -> Model {
         let reply = load(&core.snapshot(), row.session, &mut Known::default(), &mut damage);
         let Ok(StoreReply::Session { entries, received, .. }) = reply else { panic!("{reply:?}") };
         assert_eq!(damage, Damage::default());
-        assert_eq!(row.has_messages, !entries.is_empty() || !received.is_empty());
+        let queued = entries.iter().filter(|(_, e)| e.state == StoredState::Queued).count();
+        let found = counts.remove(&row.session).unwrap_or_default();
+        let lens = [found.queued as usize, found.inflight.into(), found.awaiting_rel.into()];
+        assert_eq!(lens, [queued, entries.len() - queued, received.len()]);
         let session = ModelSession {
             client_id: row.head.client_id.to_string(),
             subscriptions: row
@@ -356,7 +360,9 @@ impl World {
                 let keep = u32::try_from(self.draws.below(4)).expect("small");
                 vec![StoreOp::Trim { session, keep }]
             }
-            10 if self.draws.below(2) == 0 => vec![StoreOp::RemoveSession { session }],
+            10 if self.draws.below(2) == 0 => {
+                vec![StoreOp::RemoveSession { session, tell: self.draws.below(2) == 0 }]
+            }
             _ => {
                 let Some((&place, old)) = known.entries.first_key_value() else {
                     return Vec::new();
@@ -572,7 +578,7 @@ fn a_big_session_ends_at_once_and_goes_in_slices() {
     ops.extend((1..2_501).map(|n| put_entry(SESSION, shared(n), message(u128::from(n) / 2, "t"))));
     core.take(request(0, 1, 1, ops));
     commit(&mut core);
-    core.take(request(0, 2, 1, vec![StoreOp::RemoveSession { session: SESSION }]));
+    core.take(request(0, 2, 1, vec![StoreOp::RemoveSession { session: SESSION, tell: false }]));
     commit(&mut core);
     assert_eq!(read_all(&core), Model::default());
     assert!(core.has_ended());
@@ -588,6 +594,49 @@ fn a_big_session_ends_at_once_and_goes_in_slices() {
     for keyspace in [Keyspace::Entries, Keyspace::Messages, Keyspace::Counts] {
         assert_eq!(core.engine().len(keyspace), 0);
     }
+    check_counts(&core);
+}
+
+#[test]
+fn what_is_lost_with_a_session_is_told_and_what_others_may_get_is_given_back() {
+    let mut core = open(SimulatedEngine::new());
+    let put = |place, entry| StoreOp::PutEntry { session: SESSION, place, put: PutAs::New, entry };
+    let by_group = |id, qos| StoredEntry { by_group: true, ..entry(message(id, "g"), qos) };
+    let id = PacketId::new(1).expect("not 0");
+    let released = StoredEntry {
+        state: StoredState::Released(id, MessageId(4)),
+        message: None,
+        ..entry(message(4, "t"), QoS::ExactlyOnce)
+    };
+    let mut ops = vec![
+        put_session(SESSION, "gone"),
+        put(own(1), by_group(1, QoS::AtLeastOnce)),
+        put(shared(2), by_group(2, QoS::AtLeastOnce)),
+        // The client may have it already.
+        put(own(3), by_group(3, QoS::ExactlyOnce)),
+        put(own(4), released),
+        put(own(5), entry(message(5, "t"), QoS::AtMostOnce)),
+    ];
+    let more = 6..1_006;
+    ops.extend(more.map(|n| put_entry(SESSION, shared(n), message(u128::from(n), "t"))));
+    core.take(request(0, 1, 1, ops));
+    commit(&mut core);
+    core.take(request(0, 2, 1, vec![StoreOp::RemoveSession { session: SESSION, tell: true }]));
+    let mut replies = commit(&mut core).expect("a round").replies;
+    while core.has_ended() {
+        replies.extend(core.sweep().expect("it sweeps").replies);
+    }
+    let (mut lost_all, mut given, mut lasts) = ([0; 3], Vec::new(), Vec::new());
+    for (shard, reply) in replies {
+        let StoreReply::Ended { session, lost, by_group, is_last } = reply else {
+            panic!("{reply:?}")
+        };
+        assert_eq!((shard, session), (ShardId::new(0), SESSION));
+        lost_all.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
+        given.extend(by_group.iter().map(|message| message.id.0));
+        lasts.push(is_last);
+    }
+    assert_eq!((lost_all, given, lasts), ([1, 1000, 1], vec![1, 2], vec![false, true]));
     check_counts(&core);
 }
 

@@ -19,6 +19,7 @@ pub(super) fn run<R: EngineRead>(
     on_event: &OnEvent,
 ) {
     let start = Instant::now();
+    let mut has_told = false;
     loop {
         let step = boot.step(&mut |shard, reply| {
             // A shard that has ended is not waited for; the others go on.
@@ -35,7 +36,15 @@ pub(super) fn run<R: EngineRead>(
                 return;
             }
         }
+        if boot.has_found_all() && !has_told {
+            has_told = true;
+            tell(&boot, start, shared, on_event);
+        }
     }
+}
+
+/// Shards have what they need to serve.
+fn tell<R: EngineRead>(boot: &Boot<R>, start: Instant, shared: &Shared, on_event: &OnEvent) {
     shared.found_bans(boot.bans());
     let (found, damage) = (boot.found(), boot.damage());
     if let Some(text) = damage.text() {

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use ring::ShardId;
-use shard::storage::{StoreBatch, StoreHealth, StoreOp, StoreReply, StoreRequest, StoredSession};
+use shard::storage::{
+    StoreBatch, StoreHealth, StoreOp, StoreReply, StoreRequest, StoredCounts, StoredSession,
+};
 
 use crate::fixture::{message, own, put_entry, put_session, shared};
 
@@ -89,8 +91,12 @@ fn what_is_committed_is_there_after_a_restart_with_other_shards() {
         });
         assert_eq!(rows.len(), 1);
         assert_eq!(&*rows[0].head.client_id, "client");
-        assert!(rows[0].has_messages);
         assert_eq!(found(&replies[2]), 100);
+        let counts = until(&replies[2], |reply| match reply {
+            StoreReply::Counts { rows, .. } => Some(rows),
+            _ => None,
+        });
+        assert_eq!(counts, [(session, StoredCounts { queued: 2, ..StoredCounts::default() })]);
         let batch = StoreBatch {
             sequence: 1,
             numbers_below: 100,
@@ -234,6 +240,7 @@ fn a_shard_that_does_not_read_holds_up_no_other() {
             None
         }
         StoreReply::Committed { sequence } => (sequence == 200).then_some(()),
+        StoreReply::Counts { .. } => None,
         other => panic!("{other:?}"),
     });
     assert_eq!(trimmed, 400);

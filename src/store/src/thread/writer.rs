@@ -245,9 +245,9 @@ impl<E: Engine + 'static> Writer<E> {
             self.sync()?;
         }
         if self.has_ended && !self.core.has_waiting() {
-            let removed = self.core.sweep()?;
-            self.note_removed(removed);
-            self.has_ended = self.core.has_ended();
+            let outcome = self.core.sweep()?;
+            self.note_removed(outcome.removed);
+            self.done(outcome);
             self.unsynced_since.get_or_insert(now);
             self.last_round = now;
         }
