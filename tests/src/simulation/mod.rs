@@ -86,6 +86,8 @@ struct World {
     slow: Option<usize>,
     /// For so many ticks of any shard.
     stall_steps: usize,
+    /// The store has failed: messages may have been refused.
+    has_refused: bool,
     /// Messages whose refusal may have been lost with the broker: they come again behind what was sent after them.
     late: BTreeSet<MessageName>,
     /// Steps until the next crash, if it is due.
@@ -210,7 +212,7 @@ impl World {
         // next message with that id: who wants QoS 2 over a crash needs `always`. So half of the seeds only stop in order.
         let may_crash = mode == Some(StoreMode::Always) || mode.is_some() && seed % 2 == 1;
         let most_qos = if may_crash && mode != Some(StoreMode::Always) { 1 } else { 2 };
-        let mut settings = settings();
+        let mut settings = settings(&mut random);
         if mode.is_some() && seed % 4 >= 2 {
             settings.retainer.storage = RetainedStorage::DiscOnly;
         }
@@ -235,7 +237,6 @@ impl World {
             }
             clients.push(client);
         }
-        let settings = Arc::new(settings(&mut random));
         Self {
             random,
             seed,
@@ -246,6 +247,7 @@ impl World {
             unloaded: 0,
             slow: None,
             stall_steps: 0,
+            has_refused: false,
             late: BTreeSet::new(),
             crash_in: None,
             may_crash,
@@ -281,7 +283,9 @@ impl World {
         if let Some(disk) = &mut self.disk
             && disk.is_next(&mut self.random)
         {
-            return disk.step(self.now_ms, &mut self.random);
+            let step = disk.step(self.now_ms, &mut self.random);
+            self.has_refused |= disk.has_failed();
+            return step;
         }
         if self.random.chance(55) {
             let shard = self.random.below(self.stations.len());
@@ -769,8 +773,7 @@ impl World {
 
     /// Whether a message may have been refused without its publisher knowing: it comes again after what was sent behind it.
     fn may_be_late(&self, name: MessageName) -> bool {
-        let has_no_answer = self.has_refused && self.clients[name.0].version != Version::V5;
-        has_no_answer || self.late.contains(&name)
+        self.late.contains(&name)
     }
 
     /// Whether the last message of a topic may be one that was published before this.

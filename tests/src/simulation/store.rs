@@ -93,6 +93,11 @@ impl Disk {
         self.links[shard].take()
     }
 
+    /// Whether it could not write and has not recovered.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Whether it is its turn.
     pub fn is_next(&self, random: &mut Random) -> bool {
         random.chance(self.pace)
