@@ -190,7 +190,7 @@ fn seed_pub_09_messages_on_disk_only_come_back() {
     }
 }
 
-/// MQTT-3.3.2-5 for what is on disk only: it is not sent, and goes; over a restart too.
+/// v5: MQTT-3.3.2-5 for what is on disk only: it is not sent, and goes; over a restart too.
 #[test]
 fn messages_on_disk_only_expire() {
     let folder = new_folder();
@@ -218,7 +218,7 @@ fn messages_on_disk_only_expire() {
     assert_eq!(found.keys().collect::<Vec<_>>(), ["e/0", "e/stays"]);
 }
 
-/// MQTT-3.3.1-9 to MQTT-3.3.1-11: Retain Handling.
+/// v5: MQTT-3.3.1-9 to MQTT-3.3.1-11: Retain Handling.
 #[test]
 fn retain_handling_of_messages_on_disk_only() {
     let broker = Broker::start(&["mqtt.broker.sys_interval=0", DISC_ONLY]);

@@ -65,6 +65,7 @@ fn a_changed_file_is_named_at_the_start() {
                 None => fs::remove_file(&path).unwrap(),
             }
             let file = path.strip_prefix(&data).unwrap().display().to_string();
+            eprintln!("{file}: {:?}", harm.map(<[u8]>::len));
             let (code, output) = refused(&data, &[]);
             assert_eq!(code, Some(1), "{file}: {output}");
             let lines: Vec<&str> =
@@ -117,7 +118,7 @@ fn a_session_that_becomes_unreadable_is_refused_and_there_when_it_is_mended() {
         .unwrap();
     let whole = fs::read(&table).unwrap();
     let mut changed = whole.clone();
-    // The front was read at the start and may still be known.
+    // The front was read at the start and may still be known; the rest is more than the store keeps in memory.
     changed[whole.len() / 3..whole.len() * 2 / 3]
         .iter_mut()
         .step_by(512)
@@ -140,8 +141,15 @@ fn a_session_that_becomes_unreadable_is_refused_and_there_when_it_is_mended() {
     }
 }
 
+/// Sixteen kilobytes that cannot be made smaller.
 fn payload(number: u32) -> String {
-    format!("{number:06}").repeat(20)
+    let mut state = u64::from(number) + 1;
+    let words = std::iter::repeat_with(|| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:08x}", state >> 32)
+    });
+    words.take(2048).collect()
 }
 
 /// As a disk changes it: the broker has it open.

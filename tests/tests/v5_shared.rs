@@ -228,6 +228,32 @@ fn seed_pub_06_absent_members_are_passed_over() {
     }
 }
 
+/// SEED-PUB-06: members that are all away have their turns too. Several groups, so that those of some are on different shards.
+#[test]
+fn seed_pub_06_absent_members_have_their_turns() {
+    let broker = shared();
+    let prefix = topic();
+    let mut publisher = broker.client(V5);
+    for group in 0..8 {
+        let name = format!("{prefix}/{group}");
+        let connects: Vec<_> = (0..3).map(|_| Connect::new(V5, &id()).persistent()).collect();
+        for connect in &connects {
+            let mut member = broker.connect(connect);
+            member.subscribe(&format!("$share/g{group}/{name}"), 1);
+            member.disconnect();
+        }
+        for number in 0..30 {
+            publisher.publish(&name, &number.to_string(), 1);
+        }
+        let shares: Vec<usize> = connects
+            .iter()
+            .map(|connect| drain(&mut broker.connect_ack(connect).0).len())
+            .collect();
+        let is_even = shares.iter().all(|&share| share >= 5);
+        assert!(is_even && shares.iter().sum::<usize>() == 30, "group {group}: {shares:?}");
+    }
+}
+
 /// SEED-PUB-06: retained messages are not sent to shared subscriptions; subscription identifiers are.
 #[test]
 fn seed_pub_06_no_retained_messages_to_a_group() {

@@ -14,6 +14,7 @@ use admin::{DataFolder, DataFolderError};
 use clap::Parser;
 use config::ConfigError;
 use displaydoc::Display;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -97,6 +98,7 @@ pub fn start(folder: &DataFolder, run: &RunArgs) -> Result<(), ControlError> {
     folder.create()?;
     let (log, log_start) = open_log(folder)?;
     let errors = log.try_clone().map_err(ControlError::Spawn)?;
+    keep_descriptors();
     let mut child = Command::new(env::current_exe().map_err(ControlError::Spawn)?)
         .args(["console", "--detached", "--data"])
         .arg(folder.path())
@@ -108,6 +110,16 @@ pub fn start(folder: &DataFolder, run: &RunArgs) -> Result<(), ControlError> {
         .map_err(ControlError::Spawn)?;
     let broker = wait_ready(folder, &mut child, log_start)?;
     say(&running_text(&broker))
+}
+
+/// Descriptors of who called us, a lock of a script perhaps, are not the broker's.
+fn keep_descriptors() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for number in numbers.filter(|&number: &i32| number > 2) {
+        // The one that lists the folder is closed by then.
+        let _ = fcntl(number, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
 }
 
 fn open_log(folder: &DataFolder) -> Result<(File, u64), ControlError> {

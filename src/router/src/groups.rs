@@ -3,7 +3,7 @@
 use crate::delta::RouteDelta;
 use crate::filters::FilterId;
 use crate::router::Router;
-use crate::shared::{Destination, GroupId, GroupMembers, PickInput, QUEUE};
+use crate::shared::{Destination, GroupId, GroupMembers, PickInput, QUEUE, SharedStrategy};
 use crate::subscribers::Subscriber;
 use mqtt::topic;
 use ring::{ShardId, ShardSet};
@@ -79,6 +79,13 @@ impl Router {
         let members = &self.filters[filter].subscribers;
         let first = self.groups[group].pick_member(pick, members);
         GroupMembers::new(filter, members.as_slice(), first)
+    }
+
+    /// No member took the message for which this shard's members of a group were chosen: it was nobody's turn.
+    pub fn give_turn_back(&mut self, group: GroupId, pick: &PickInput) {
+        if pick.strategy == SharedStrategy::RoundRobin {
+            self.groups[group].give_turn_back();
+        }
     }
 
     /// The group's filter with its prefix.

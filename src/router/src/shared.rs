@@ -209,6 +209,10 @@ impl Group {
         }
         at
     }
+
+    pub(crate) const fn give_turn_back(&mut self) {
+        self.turn_of_members = self.turn_of_members.wrapping_sub(1);
+    }
 }
 
 /// A number below `count` by the strategy. `salt` keeps the choices of shard and of member apart:

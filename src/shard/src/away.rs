@@ -83,6 +83,14 @@ struct Counts {
     next: u32,
 }
 
+/// How far above its length the queue of a session may get before it is trimmed, at most a [`TRIM_SHARE`]th. Sessions that fill at
+/// the same time differ in it, so that the store does not trim all of them at the same time.
+fn trim_room(length_max: u32, stored: u64) -> u32 {
+    let room = length_max.div_ceil(TRIM_SHARE);
+    let kind = stored.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+    room - room / 32 * u32::try_from(kind).expect("four bits")
+}
+
 impl Away {
     /// Whether it is time to give memory back that is free: now and then, when much was given up.
     #[inline]
@@ -198,8 +206,8 @@ impl Clients {
     /// Has the queue of an unloaded session trimmed, if it is too long by more than a share.
     fn trim_if_long(&mut self, session: SessionId) {
         let length_max = self.settings.mqueue.max_length;
-        let limit = length_max.saturating_add(length_max.div_ceil(TRIM_SHARE)) as usize;
         let Some(owner) = self.sessions.session(session.0) else { return };
+        let limit = length_max.saturating_add(trim_room(length_max, owner.stored)) as usize;
         // One that is not counted yet is looked at when it is.
         let is_counted = owner.is_unloaded() && !owner.is_uncounted();
         if length_max == 0 || !is_counted || owner.mqueue_len() < limit {
@@ -222,9 +230,13 @@ impl Clients {
         // One that was read meanwhile has it right already.
         let Some(session) = self.away.trims.remove(&carried(stored)) else { return };
         let Some(owner) = self.sessions.session_mut(session.0) else { return };
-        owner.trimmed(lost.iter().sum());
+        let found: u32 = lost.iter().sum();
+        owner.trimmed(found);
         self.gauge_session(session);
-        self.trim_if_long(session);
+        // A count that is too high would ask again and again.
+        if found > 0 {
+            self.trim_if_long(session);
+        }
     }
 
     /// A message that was put at the start was known.
@@ -291,6 +303,11 @@ impl Clients {
             Load { session, connections: Vec::new(), later: VecDeque::new() }
         });
         load.connections.push(connection);
+    }
+
+    /// Whether a session is being read.
+    pub fn is_loading(&self, stored: u64) -> bool {
+        self.away.loads.contains_key(&stored)
     }
 
     /// The session that is being read for somebody.

@@ -92,7 +92,11 @@ impl Shard {
         let session =
             self.clients.sessions.find(connect.client_id).filter(|_| !connect.clean_start);
         let Some(session) = session else { return false };
-        if !self.clients.sessions.session(session.0).is_some_and(Session::needs_load) {
+        // One that is being read for another connection is waited for, though it may have been counted since and found empty.
+        let waits = |owner: &Session| {
+            owner.needs_load() || owner.is_unloaded() && self.clients.is_loading(owner.stored)
+        };
+        if !self.clients.sessions.session(session.0).is_some_and(waits) {
             return false;
         }
         self.pause(id, pause::LOADING);

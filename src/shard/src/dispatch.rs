@@ -267,6 +267,10 @@ impl Shard {
             delivered == Delivered::Taken
         });
         dispatch.shared = None;
+        if !taken {
+            // A group is asked more than once for a message that nobody takes at first: only one of these is a turn.
+            router.give_turn_back(group, pick);
+        }
         taken
     }
 

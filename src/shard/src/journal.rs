@@ -321,6 +321,8 @@ impl Journal {
     /// A message that was on its way when the broker ended is its topic's, unless the store has one as new.
     pub fn retain_again(&mut self, message: &Arc<Message>) {
         let weight = OP_BYTES + message.len();
+        // What the topic has then is known when the store has decided.
+        self.unbury(message.topic());
         // Behind what came before, and before what comes behind: the store takes them in this order.
         self.push(None, StoreOp::RetainAgain { message: message.clone() }, weight);
     }

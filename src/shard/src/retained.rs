@@ -111,6 +111,8 @@ pub(crate) struct Replays {
     overtakes: Overtakes,
     /// Topics of which the store says at the start that their message was removed, and by which.
     ended: HashMap<Box<str>, MessageId>,
+    /// The same of messages that stay on disk.
+    ended_rows: Vec<Box<str>>,
 }
 
 impl Replays {
@@ -337,6 +339,11 @@ impl Shard {
                 journal.forget_buried(&topic, now_ms);
             }
         }
+        if let Some(journal) = &mut self.clients.journal {
+            for topic in std::mem::take(&mut self.replays.ended_rows) {
+                journal.forget_buried(&topic, now_ms);
+            }
+        }
     }
 
     /// The store tells of messages that stay on disk.
@@ -346,9 +353,13 @@ impl Shard {
         let Some(disc_only) = &mut self.disc_only else { return };
         for row in rows {
             let due_unix_ms = due(row.published_unix_ms, row.expires_unix_ms, age_max_s);
-            if !disc_only.found(row, due_unix_ms)
-                && let Some(journal) = &mut self.clients.journal
-            {
+            if disc_only.found(row, due_unix_ms) {
+                continue;
+            }
+            if self.recovery.holds() {
+                // What was on its way when the broker ended still has to meet it.
+                self.replays.ended_rows.push(row.topic.clone());
+            } else if let Some(journal) = &mut self.clients.journal {
                 journal.forget_buried(&row.topic, now_ms);
             }
         }

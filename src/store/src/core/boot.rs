@@ -172,6 +172,19 @@ impl<R: EngineRead> Boot<R> {
         };
     }
 
+    /// What the shards serve without cannot be read further. Retained messages that were not told are still found when they are
+    /// asked for, and sessions that were not counted are read when their clients return, as if they had messages.
+    pub fn pass_over(&mut self, emit: &mut dyn FnMut(ShardId, StoreReply)) {
+        self.from = Key::new();
+        self.counting = None;
+        if self.phase == Phase::RetainedRows {
+            (0..self.shards).for_each(|shard| emit(ShardId::new(shard), StoreReply::RetainedFound));
+            self.phase = Phase::Counts;
+        } else {
+            self.phase = Phase::Done;
+        }
+    }
+
     /// Whether shards know all they need to serve.
     #[must_use]
     pub fn has_found_all(&self) -> bool {

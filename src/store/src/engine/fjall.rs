@@ -102,6 +102,8 @@ impl FjallEngine {
             }
         }
         let mut engine = Self::open_known(data, &known.unwrap_or_default())?;
+        // What the record promises must be on the disk before it.
+        engine.sync()?;
         let record = Record::look(data, false)?;
         record.write(&path)?;
         engine.record = Some((path, record));

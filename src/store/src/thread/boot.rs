@@ -31,9 +31,17 @@ pub(super) fn run<R: EngineRead>(
         match step {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => {
+            Err(error) if !boot.has_found_all() => {
                 shared.fail(StoreError::from(error).at_start(folder));
                 return;
+            }
+            // The shards serve, and who is not damaged goes on.
+            Err(error) => {
+                shared.gauges().damage_read.values += 1;
+                on_event(StoreEvent::Damaged(&error.to_string()));
+                boot.pass_over(&mut |shard, reply| {
+                    send(&outlets[shard.index()], reply, shared);
+                });
             }
         }
         if boot.has_found_all() && !has_told {

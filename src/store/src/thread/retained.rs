@@ -7,9 +7,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use shard::storage::{RetainedRead, StoreReply, StoredRetainedPage};
 
-use super::ShardOutlet;
 use super::outlet::send;
 use super::shared::Shared;
+use super::{OnEvent, ShardOutlet, StoreEvent};
 use crate::core::{Damage, RetainedOf, read_retained};
 use crate::engine::EngineRead;
 
@@ -45,6 +45,7 @@ pub(super) fn run<S: EngineRead>(
     latest: &Latest<S>,
     outlets: &[ShardOutlet],
     shared: &Shared,
+    on_event: &OnEvent,
 ) {
     loop {
         let RetainedRead { shard, id, query } = select! {
@@ -63,12 +64,16 @@ pub(super) fn run<S: EngineRead>(
         };
         let of = RetainedOf { shard, shards: outlets.len() };
         let mut damage = Damage::default();
+        let mut said = None;
         let page = read_retained(&*snapshot, of, &query, &mut damage).unwrap_or_else(|error| {
             damage.values += 1;
-            log::error!("the store cannot read retained messages for shard {shard}: {error}");
+            said = Some(format!("retained messages cannot be read: {error}"));
             StoredRetainedPage::default()
         });
         drop(snapshot);
+        if let Some(text) = said.or_else(|| damage.text()) {
+            on_event(StoreEvent::Damaged(&text));
+        }
         if damage.values > 0 {
             shared.gauges().damage_read.values += damage.values;
         }

@@ -107,7 +107,8 @@ impl<E: Engine + 'static> Writer<E> {
             let (stop, stopped) = bounded(0);
             stop_reading = Some(stop);
             let (outlets, shared) = (shards.clone(), Arc::clone(&shared));
-            let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared);
+            let tell = Arc::clone(&on_event);
+            let run = move || retained::run(&reads, &stopped, &from, &outlets, &shared, &tell);
             helpers.push(spawn("store-retained", Box::new(run))?);
         }
         let mut writer = Self {
