@@ -500,6 +500,29 @@ mod tests {
         assert_eq!((&got[..4], got.len()), (&PRESENT[..], 4 + 7), "with what it had");
     }
 
+    /// SEED-SESS-02: who comes while a session is being read waits for that, though it was counted meanwhile and has nothing.
+    #[test]
+    fn two_that_come_for_one_session_wait_for_one_read() {
+        let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        let stored = row(7, "c");
+        let session = stored.session;
+        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        let first = desk.accept(0, "10.0.0.1:5");
+        assert!(desk.tick(1, Some((first, &connect_again("c")))).is_empty());
+        answers.send(StoreReply::Counts { rows: Vec::new(), is_last: true }).unwrap();
+        desk.tick(1, None);
+        let second = desk.accept(0, "10.0.0.1:6");
+        assert!(desk.tick(1, Some((second, &connect_again("c")))).is_empty());
+        let entries = Vec::new();
+        answers.send(StoreReply::Session { session, entries, received: Vec::new() }).unwrap();
+        let mut got = desk.tick(1, None);
+        got.extend(desk.tick(1, None));
+        let got: Vec<_> = got.into_iter().filter(|(id, _)| *id == second).collect();
+        assert_eq!(all(got), PRESENT);
+    }
+
     #[test]
     fn with_always_nothing_is_told_before_it_is_committed() {
         let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::Always);
