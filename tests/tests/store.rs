@@ -532,7 +532,12 @@ fn what_commands_remove_does_not_come_back() {
 /// nothing behind a gap. Its folder is not the store's.
 #[test]
 fn a_backup_under_load_is_one_moment() {
-    let sync = "store.sync=always";
+    for sync in ["store.sync=always", "store.sync=1h"] {
+        backup_under_load(sync);
+    }
+}
+
+fn backup_under_load(sync: &str) {
     let broker = Broker::start(&[sync, "mqtt.mqueue.max_length=0"]);
     let (name, connect) = (topic(), kept(&id(), 300));
     broker.connect(&connect).subscribe(&name, 1);

@@ -250,6 +250,8 @@ impl Node {
             }
             Action::StoreInfo => ActionReply::Store(Box::new(self.store()?.info())),
             Action::StoreBackup { folder } => {
+                // What clients were told is in it, though an interval has not passed; while the store fails, what there is.
+                self.links.ask_all(&Request::Keep, COMMAND_TIMEOUT)?;
                 ActionReply::StoreBackup(self.store()?.backup(&folder)?)
             }
             Action::RetainerClean { filter } => retainer::clean(&self.links, &filter)?,

@@ -144,6 +144,8 @@ pub enum Request {
     BannedReplace(Arc<BannedList>),
     /// Clients of this shard that are banned for flapping. Reply: [`Reply::Bans`].
     FlappingBans,
+    /// Hands all changes to the store. Answer: [`Reply::Done`] when they are committed, [`Reply::Unkept`] if the store fails.
+    Keep,
     /// Ends the ban of a client for flapping; asked of its home shard. Reply: [`Reply::Done`] or [`Reply::NotFound`].
     FlappingForgive {
         /// The client.

@@ -96,6 +96,7 @@ impl Shard {
                 self.banned = banned;
                 Reply::Done
             }
+            Request::Keep => return self.reply_when_kept(token, Reply::Done),
             Request::FlappingBans => Reply::Bans(self.flapping.list(self.clients.now)),
             Request::FlappingForgive { client_id } => {
                 if self.flapping.forgive(&client_id) {
