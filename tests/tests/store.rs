@@ -440,6 +440,10 @@ fn mqtt_4_8_2_5_shared_subscriptions_come_back() {
             }
         }
         got.sort_unstable();
+        if is_killed {
+            // What was on its way to the group is sent again, and another member may be the one whose turn it is.
+            got.dedup();
+        }
         assert_eq!(got, (0..20).collect::<Vec<_>>());
     }
 }
