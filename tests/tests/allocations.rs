@@ -1,9 +1,6 @@
 //! The steady `QoS` 0 path allocates nothing: receive, decode, access check, match, encode, flush, with the reactor's
 //! part played here. On one shard, and from one shard to another by the mesh.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use config::Settings;
@@ -15,36 +12,6 @@ use shard::{
     ConnectionId, DelayedPlaces, Effect, ListenerClients, ListenerId, Now, Outgoing, OverloadBoard,
     Shard, ShardSetup,
 };
-
-/// Counts the allocations of the thread that runs a test.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the pointer came from `alloc` above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Desk {
     shards: Vec<Shard>,
@@ -125,7 +92,7 @@ impl Desk {
     }
 }
 
-fn allocations_per_10_000(shards: usize, subscriber: usize) -> (usize, usize) {
+fn allocations_per_10_000(shards: usize, subscriber: usize) -> (u64, usize) {
     let mut desk = Desk::new(shards);
     let publisher_id = desk.connect(0, 0, "publisher");
     let subscriber_id = desk.connect(subscriber, 1, "subscriber");
@@ -146,11 +113,10 @@ fn allocations_per_10_000(shards: usize, subscriber: usize) -> (usize, usize) {
         desk.bytes_sent - before
     };
     round(2000);
-    ALLOCATIONS.with(|count| count.set(0));
-    let bytes = round(10_000);
-    let allocations = ALLOCATIONS.with(Cell::get);
+    let mut bytes = 0;
+    let counted = allocation_counter::measure(|| bytes = round(10_000));
     assert_eq!(bytes, 10_000 * publish.len(), "every message was delivered");
-    (allocations, bytes)
+    (counted.count_total, bytes)
 }
 
 #[test]

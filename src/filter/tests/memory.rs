@@ -1,5 +1,4 @@
 //! What a connection costs that does nothing, by a counting allocator. The figures are printed (`--nocapture`).
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 #![allow(missing_docs, reason = "tests have no readers of documentation")]
 
 mod common;
@@ -9,35 +8,13 @@ use filter::{Filter, FilterSettings, TlsOptions, WebSocketSettings};
 use ringmq_filter as filter;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, version};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 use std::sync::Arc;
 
-struct Counting;
-
-thread_local! {
-    /// Of this thread: tests run beside each other. What another thread allocated may be freed here, so it wraps.
-    static BYTES: Cell<usize> = const { Cell::new(0) };
+/// Bytes that are held after this call and were not before.
+fn held(call: impl FnOnce()) -> i64 {
+    allocation_counter::measure(call).bytes_current
 }
-
-// SAFETY: every call is the system allocator's with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.with(|bytes| bytes.set(bytes.get().wrapping_add(layout.size())));
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.with(|bytes| bytes.set(bytes.get().wrapping_sub(layout.size())));
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const REQUEST: &[u8] =
     b"GET /mqtt HTTP/1.1\r\nHost: broker.example.com:8084\r\nUpgrade: websocket\r\n\
@@ -57,9 +34,9 @@ struct Cost {
 /// Opens a connection and looks at what its filter holds when all has been said.
 fn cost(settings: &Arc<FilterSettings>, mut client: Option<ClientConnection>) -> Cost {
     let (mut plain, mut wire) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
-    let start = BYTES.get();
-    let mut filter = Filter::new(settings);
-    let mut allocated = BYTES.get().wrapping_sub(start);
+    let mut made = None;
+    let mut allocated = held(|| made = Some(Filter::new(settings)));
+    let mut filter = made.expect("it was just made");
     let is_websocket = settings.websocket.is_some();
     let mut asked = false;
     for _ in 0..10 {
@@ -78,12 +55,12 @@ fn cost(settings: &Arc<FilterSettings>, mut client: Option<ClientConnection>) ->
             }
             None => {}
         }
-        let before = BYTES.get();
-        filter.received(&mut raw, &mut plain, &mut wire).unwrap();
-        if filter.is_open() {
-            filter.send([&b"\x20\x02\0\0"[..]].into_iter(), &mut wire).unwrap();
-        }
-        allocated = allocated.wrapping_add(BYTES.get().wrapping_sub(before));
+        allocated += held(|| {
+            filter.received(&mut raw, &mut plain, &mut wire).unwrap();
+            if filter.is_open() {
+                filter.send([&b"\x20\x02\0\0"[..]].into_iter(), &mut wire).unwrap();
+            }
+        });
         if let Some(client) = &mut client {
             let mut wire = &wire[..];
             while !wire.is_empty() {
@@ -95,10 +72,9 @@ fn cost(settings: &Arc<FilterSettings>, mut client: Option<ClientConnection>) ->
     }
     assert!(filter.is_open());
     let said = filter.heap_bytes();
-    let before = BYTES.get();
-    drop(filter.take_peer());
-    let without_peer = allocated.wrapping_add(BYTES.get().wrapping_sub(before));
-    Cost { allocated, said, without_peer }
+    let without_peer = allocated + held(|| drop(filter.take_peer()));
+    let bytes = |all: i64| usize::try_from(all).expect("a filter holds something");
+    Cost { allocated: bytes(allocated), said, without_peer: bytes(without_peer) }
 }
 
 #[test]

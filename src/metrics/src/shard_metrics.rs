@@ -64,7 +64,13 @@ impl ShardMetrics {
     /// Writer: counts one message dropped.
     #[inline]
     pub fn count_drop(&self, kind: DropKind, reason: DropReason) {
-        add(&self.drops.0[kind as usize].0[reason as usize], 1);
+        self.count_drops(kind, reason, 1);
+    }
+
+    /// Writer: counts messages dropped.
+    #[inline]
+    pub fn count_drops(&self, kind: DropKind, reason: DropReason, n: u64) {
+        add(&self.drops.0[kind as usize].0[reason as usize], n);
     }
 
     /// How many of a kind were dropped for a reason.

@@ -1,8 +1,9 @@
 //! Receiving and sending of one connection.
 //!
 //! One multishot receive and one send at most are in flight per connection. Bytes are handed to the shard in place, in
-//! order. A connection that has used up its share of a tick is *held*: what still comes for it waits in its buffers for
-//! the next tick, and its receive is ended until then, so what waits is bounded.
+//! order. A connection that has used up its share of a tick, or is at its TLS handshake, is *held*: what still comes for it waits
+//! in its buffers for the next tick, and its receive is ended until then (at a handshake when more than one buffer has come), so what
+//! waits is bounded. Ends of receives have a number of their own per tick.
 
 use std::collections::VecDeque;
 
@@ -220,6 +221,8 @@ impl<C: Core> Driver<C> {
                     self.hold(id, Held::Bytes { id, buffer, len });
                 } else if is_filtered && self.is_handshaking(id.index) {
                     // Whatever else came is handled and answered before it: see `release_held`.
+                    let is_behind = u64::from(self.filters.waiting > 0);
+                    self.counters.add(ReactorCounter::HandshakesQueued, is_behind);
                     self.filters.waiting += 1;
                     self.slots.get(id.index).expect("it is open").set(HELD);
                     self.held.push_back(Held::Bytes { id, buffer, len });
@@ -268,6 +271,7 @@ impl<C: Core> Driver<C> {
     /// Handles the end of a receive, now if this tick has time for it.
     pub(crate) fn end_soon(&mut self, core: &mut C, id: ConnectionId, end: ReceiveEnd) {
         if self.ends_left == 0 {
+            self.counters.add(ReactorCounter::EndsPutOff, 1);
             self.ends.push_back((id, end));
         } else {
             self.end_now(core, id, end);

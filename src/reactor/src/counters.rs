@@ -26,6 +26,10 @@ pub enum ReactorCounter {
     ReceiveNoBuffers,
     /// Times a connection had used up its share of a tick.
     ReceiveShareUsed,
+    /// Receives of TLS handshakes that found others waiting for their tick.
+    HandshakesQueued,
+    /// Ends of receives that had to wait for a later tick.
+    EndsPutOff,
     /// Sends the kernel cut short; they were continued.
     SendsContinued,
     /// Ticks that began with completions waiting outside the completion queue.
@@ -50,7 +54,7 @@ pub enum ReactorCounter {
 
 impl ReactorCounter {
     /// All of them, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Ticks,
         Self::Accepted,
         Self::AcceptTableFull,
@@ -61,6 +65,8 @@ impl ReactorCounter {
         Self::AcceptLeft,
         Self::ReceiveNoBuffers,
         Self::ReceiveShareUsed,
+        Self::HandshakesQueued,
+        Self::EndsPutOff,
         Self::SendsContinued,
         Self::CompletionOverflows,
         Self::DoorbellsFailed,
@@ -87,6 +93,8 @@ impl ReactorCounter {
             Self::AcceptLeft => "reactor/accept_left",
             Self::ReceiveNoBuffers => "reactor/receive_enobufs",
             Self::ReceiveShareUsed => "reactor/receive_share_used",
+            Self::HandshakesQueued => "reactor/handshakes_queued",
+            Self::EndsPutOff => "reactor/ends_put_off",
             Self::SendsContinued => "reactor/sends_continued",
             Self::CompletionOverflows => "reactor/completion_overflows",
             Self::DoorbellsFailed => "reactor/doorbells_failed",

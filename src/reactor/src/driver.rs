@@ -97,7 +97,7 @@ pub(crate) struct Driver<C: Core> {
     pub(crate) connects: Connects,
     pub(crate) filters: Filters,
     pub(crate) filter_table: Arc<FilterTable>,
-    /// What waits for the next tick because a connection's share was used up.
+    /// What waits for the next tick: a connection's share was used up, or it is of a TLS handshake.
     pub(crate) held: VecDeque<Held>,
     /// Ends of receives above the number of a tick.
     pub(crate) ends: VecDeque<(ConnectionId, ReceiveEnd)>,

@@ -1,42 +1,13 @@
 //! Bytes that routes cost, and allocations that matching makes, by a counting allocator.
-#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 #![allow(missing_docs, reason = "tests have no readers of documentation")]
 
 use mqtt::{FilterKind, ParsedFilter};
 use ring::ShardId;
 use ringmq_router::{Matches, RetainedIndex, RouteDelta, Router, SessionId, SubOptions};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
-struct Counting;
-
-thread_local! {
-    /// Of this thread: tests run beside each other. What another thread allocated may be freed here, so it wraps.
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is the system allocator's with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.with(|bytes| bytes.set(bytes.get().wrapping_add(layout.size())));
-        CALLS.with(|calls| calls.set(calls.get() + 1));
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.with(|bytes| bytes.set(bytes.get().wrapping_sub(layout.size())));
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn bytes() -> usize {
-    BYTES.with(Cell::get)
+/// Bytes that are held after this call and were not before.
+fn held(call: impl FnOnce()) -> i64 {
+    allocation_counter::measure(call).bytes_current
 }
 
 fn topic(number: usize) -> String {
@@ -60,24 +31,21 @@ fn worst_cost(sizes: &[usize], text: impl Fn(usize) -> String) -> (usize, usize)
     let mut deltas = Vec::with_capacity(1);
     let (mut own_bytes, mut other_bytes, mut worst) = (0, 0, (0, 0));
     for number in 0..*sizes.last().unwrap() {
-        let before = bytes();
-        let text = text(number);
-        let temporary = bytes().wrapping_sub(before);
-        let before = bytes();
-        subscribe(&mut own, number, &text, &mut deltas);
+        let mut made = String::new();
+        let temporary = held(|| made = text(number));
+        own_bytes += held(|| subscribe(&mut own, number, &made, &mut deltas));
         // A wildcard's delta carries its text: not the tables'.
         let carried = match &deltas[0] {
             RouteDelta::AddWildcard(text) => text.len(),
             _ => 0,
         };
-        own_bytes += bytes().wrapping_sub(carried).wrapping_sub(before).cast_signed();
-        let before = bytes();
-        other.apply(own.id(), &deltas[0]);
-        other_bytes += bytes().wrapping_sub(before).cast_signed();
+        let len = |len: usize| i64::try_from(len).unwrap();
+        own_bytes -= len(carried);
+        other_bytes += held(|| other.apply(own.id(), &deltas[0]));
         deltas.clear();
-        assert!(temporary >= text.len());
+        assert!(temporary >= len(made.len()));
         if sizes.contains(&(number + 1)) {
-            let each = |all: isize| usize::try_from(all).unwrap().div_ceil(number + 1);
+            let each = |all: i64| usize::try_from(all).unwrap().div_ceil(number + 1);
             worst = (worst.0.max(each(own_bytes)), worst.1.max(each(other_bytes)));
         }
     }
@@ -106,13 +74,14 @@ fn a_wildcard_subscription_costs_little() {
 
 #[test]
 fn a_retained_topic_costs_little() {
-    let before = bytes();
     let mut index = RetainedIndex::<u32>::new();
-    for number in 0..100_000 {
-        // An odd factor: all numbers in an order of no pattern.
-        index.insert(&topic(number * 7_919 % 100_003), 0);
-    }
-    let each = bytes().wrapping_sub(before) / index.len();
+    let all = held(|| {
+        for number in 0..100_000 {
+            // An odd factor: all numbers in an order of no pattern.
+            index.insert(&topic(number * 7_919 % 100_003), 0);
+        }
+    });
+    let each = usize::try_from(all).unwrap() / index.len();
     println!("retained: {each} bytes");
     assert!(each <= 60, "{each} bytes");
 }
@@ -134,13 +103,14 @@ fn matching_allocates_nothing() {
     let mut out = Matches::default();
     let topics: Vec<String> = (0..1000).map(topic).collect();
     own.matches(&topics[0], &mut out);
-    let before = CALLS.with(Cell::get);
-    for topic in &topics {
-        own.matches(topic, &mut out);
-        assert_eq!(out.filters.len(), 6);
-        own.match_local(topic, &mut out);
-        other.matches(topic, &mut out);
-        assert_eq!(out.shards.len(), 1);
-    }
-    assert_eq!(CALLS.with(Cell::get) - before, 0, "allocations while matching");
+    let counted = allocation_counter::measure(|| {
+        for topic in &topics {
+            own.matches(topic, &mut out);
+            assert_eq!(out.filters.len(), 6);
+            own.match_local(topic, &mut out);
+            other.matches(topic, &mut out);
+            assert_eq!(out.shards.len(), 1);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "allocations while matching");
 }

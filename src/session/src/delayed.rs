@@ -157,22 +157,12 @@ impl DelayedMessages {
 
 #[cfg(test)]
 mod tests {
-    use mqtt::QoS;
 
     use super::*;
     use crate::Publication;
 
     fn message(id: u128) -> Arc<Message> {
-        let publication = Publication {
-            topic: "a",
-            payload: b"x",
-            forwarded: &[],
-            qos: QoS::AtMostOnce,
-            retain: false,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication::new("a", b"x");
         Message::new(MessageId(id), &publication)
     }
 

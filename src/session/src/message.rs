@@ -96,6 +96,23 @@ pub struct Publication<'a> {
     pub origin: Option<Origin>,
 }
 
+impl<'a> Publication<'a> {
+    /// One that nobody's client published: `QoS` 0, not retained, without properties, for ever.
+    #[must_use]
+    pub const fn new(topic: &'a str, payload: &'a [u8]) -> Self {
+        Self {
+            topic,
+            payload,
+            forwarded: &[],
+            qos: QoS::AtMostOnce,
+            retain: false,
+            sys: false,
+            expires_unix_ms: None,
+            origin: None,
+        }
+    }
+}
+
 /// A message that is kept: in an inflight window, a queue, the retained index, or between shards. Shared by all
 /// that hold it; never changed.
 #[derive(Debug)]

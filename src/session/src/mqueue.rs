@@ -186,16 +186,7 @@ mod tests {
     use crate::message::{MessageId, Publication};
 
     fn delivery(name: &str, qos: QoS) -> Delivery {
-        let publication = Publication {
-            topic: name,
-            payload: b"",
-            forwarded: b"",
-            qos,
-            retain: false,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication { qos, ..Publication::new(name, b"") };
         let message = Message::new(MessageId(0), &publication);
         Delivery { message, qos, retain: false, subscription_ids: None, shared: None, place: None }
     }

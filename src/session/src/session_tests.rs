@@ -5,16 +5,7 @@ use crate::message::{Message, MessageId, Publication};
 use crate::stored::StoredPlace;
 
 fn message() -> Arc<Message> {
-    let publication = Publication {
-        topic: "t",
-        payload: b"p",
-        forwarded: b"",
-        qos: QoS::ExactlyOnce,
-        retain: false,
-        sys: false,
-        expires_unix_ms: None,
-        origin: None,
-    };
+    let publication = Publication { qos: QoS::ExactlyOnce, ..Publication::new("t", b"p") };
     Message::new(MessageId(0), &publication)
 }
 

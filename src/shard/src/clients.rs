@@ -180,9 +180,7 @@ impl Clients {
 
     /// Counts messages that are lost.
     pub fn count_drops(&self, qos: QoS, reason: DropReason, count: u32) {
-        for _ in 0..count {
-            self.count_drop(qos, reason);
-        }
+        self.metrics.count_drops(drop_kind(qos), reason, count.into());
     }
 
     /// Gives a message to a session, as its subscription says. `retained` is the flag for a message that comes

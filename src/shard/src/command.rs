@@ -138,14 +138,14 @@ pub enum Request {
     Delayed(DelayedRequest),
     /// What is asked about retained messages.
     Retainer(RetainerRequest),
+    /// Hands all changes to the store. Reply: [`Reply::Done`] when they are committed, [`Reply::Unkept`] if the store fails.
+    Keep,
     /// Replaces the rules of access; applies to what clients ask from now on. Reply: [`Reply::Done`].
     AclReload(Arc<Acl>),
     /// Replaces the list of who may not connect. Reply: [`Reply::Done`].
     BannedReplace(Arc<BannedList>),
     /// Clients of this shard that are banned for flapping. Reply: [`Reply::Bans`].
     FlappingBans,
-    /// Hands all changes to the store. Answer: [`Reply::Done`] when they are committed, [`Reply::Unkept`] if the store fails.
-    Keep,
     /// Ends the ban of a client for flapping; asked of its home shard. Reply: [`Reply::Done`] or [`Reply::NotFound`].
     FlappingForgive {
         /// The client.

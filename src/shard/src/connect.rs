@@ -387,14 +387,10 @@ impl Shard {
         will.forwarded.write_to(&mut forwarded);
         let qos = QoS::from_bits((will.qos as u8).min(max_qos));
         let publication = Publication {
-            topic,
-            payload: will.payload,
             forwarded: &forwarded,
             qos: qos.unwrap_or(QoS::AtMostOnce),
             retain: will.retain && may_retain,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
+            ..Publication::new(topic, will.payload)
         };
         let now = self.clients.now;
         Some(Box::new(Will {

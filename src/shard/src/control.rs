@@ -321,16 +321,7 @@ impl Shard {
         if topic::validate_name(topic, &self.limits).is_err() {
             return Reply::Refused(ReasonCode::TopicNameInvalid);
         }
-        let publication = Publication {
-            topic,
-            payload,
-            forwarded: &[],
-            qos,
-            retain,
-            sys,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication { qos, retain, sys, ..Publication::new(topic, payload) };
         let routed = self.route(&mut Dispatch::new(publication, None));
         Reply::Published { destinations: routed.destinations }
     }

@@ -5,6 +5,7 @@
 //! store. At most [`BATCHES_MAX`] batches are on their way; what comes meanwhile waits here, and if it becomes too much those
 //! who publish wait too.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -94,14 +95,14 @@ pub(crate) struct Journal {
     /// When the oldest change came.
     since_ms: Option<u64>,
     /// Ends of messages that stay for a while.
-    late: std::collections::VecDeque<(u64, u64, StoredPlace)>,
+    late: VecDeque<(u64, u64, StoredPlace)>,
     /// Whether ends of messages are to stay.
     has_late: bool,
     /// Somebody waits for what is here: it is handed over before its time.
     is_urgent: bool,
     /// Topics whose retained message was removed, and when that may be forgotten.
     buried: HashMap<u128, u64>,
-    late_retained: std::collections::VecDeque<(u64, Box<str>)>,
+    late_retained: VecDeque<(u64, Box<str>)>,
     next_number: u64,
     handed_over: u64,
     committed: u64,
@@ -126,11 +127,11 @@ impl Journal {
             loads: Vec::new(),
             bytes: 0,
             since_ms: None,
-            late: std::collections::VecDeque::new(),
+            late: VecDeque::new(),
             has_late: mode == StoreMode::Always && shards > 1,
             is_urgent: false,
             buried: HashMap::new(),
-            late_retained: std::collections::VecDeque::new(),
+            late_retained: VecDeque::new(),
             next_number: 1,
             handed_over: 0,
             committed: 0,
@@ -519,16 +520,7 @@ mod tests {
     }
 
     fn entry(state: StoredState) -> StoredEntry {
-        let publication = Publication {
-            topic: "t",
-            payload: b"p",
-            forwarded: b"",
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication { qos: QoS::AtLeastOnce, ..Publication::new("t", b"p") };
         StoredEntry {
             state,
             message: Some(Message::new(MessageId(5), &publication)),

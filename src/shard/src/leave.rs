@@ -6,7 +6,7 @@ use std::sync::Arc;
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{Disconnect, ProtocolVersion, QoS, ReasonCode};
 use router::{FilterId, GroupId, SessionId, slot};
-use session::{Delivery, Message, NEVER_EXPIRES_S, WillDue, will_due};
+use session::{Delivery, Message, NEVER_EXPIRES_S, Session, WillDue, will_due};
 
 use crate::away::SharedFilters;
 use crate::clients::{Dispatch, QOS_ALL};
@@ -382,15 +382,19 @@ impl Shard {
         }
     }
 
+    /// The shared groups of a session: as its subscriptions know them, by name, and their topic filters.
+    fn groups_of_session(&self, session: &Session) -> impl Iterator<Item = (FilterId, &str, &str)> {
+        session.subscriptions.iter().filter_map(|subscription| {
+            let group = self.router.group_of(subscription.filter)?;
+            let (name, text) = self.router.group(group)?;
+            Some((subscription.filter, name, text))
+        })
+    }
+
     /// The shared filters of a session.
     pub(crate) fn shared_filters(&self, id: SessionId) -> SharedFilters {
         let Some(session) = self.clients.sessions.session(id.0) else { return Vec::new() };
-        let filters = session.subscriptions.iter().map(|subscription| subscription.filter);
-        let shared = filters.filter_map(|filter| {
-            let (_, text) = self.router.group(self.router.group_of(filter)?)?;
-            Some((filter, text.into()))
-        });
-        shared.collect()
+        self.groups_of_session(session).map(|(filter, _, text)| (filter, text.into())).collect()
     }
 
     /// A session ends. If its messages are in the store only the store is to say what they were; the groups they may have come by
@@ -401,12 +405,9 @@ impl Shard {
             return false;
         }
         let stored = session.stored;
-        let filters = session.subscriptions.iter().map(|subscription| subscription.filter);
-        let groups = filters.filter_map(|filter| {
-            let (group, text) = self.router.group(self.router.group_of(filter)?)?;
-            Some((group.into(), text.into()))
-        });
-        let groups: Vec<GroupName> = groups.collect();
+        let groups = self.groups_of_session(session);
+        let groups: Vec<GroupName> =
+            groups.map(|(_, name, text)| (name.into(), text.into())).collect();
         if !groups.is_empty() {
             self.groups_of_ended.insert(stored, groups);
         }

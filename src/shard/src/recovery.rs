@@ -368,6 +368,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::{Receiver, Sender};
     use mqtt::QoS;
     use session::{Message, MessageId, Publication};
 
@@ -376,7 +377,8 @@ mod tests {
     use crate::away::UNREAD_MS;
     use crate::desk::{Desk, connect};
     use crate::storage::{
-        PutAs, SessionHead, StoreOp, StoredEntry, StoredPlace, StoredSession, StoredState,
+        PutAs, SessionHead, StoreOp, StoreRequest, StoredEntry, StoredPlace, StoredSession,
+        StoredState,
     };
 
     const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
@@ -408,17 +410,19 @@ mod tests {
         StoredSessionRow { session, head, subscriptions }
     }
 
+    /// A shard that has found one session, of the client "c".
+    fn started() -> (Desk, Receiver<StoreRequest>, Sender<StoreReply>, StoredSession) {
+        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
+        let stored = row(7, "c");
+        let session = stored.session;
+        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
+        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
+        desk.tick(1, None);
+        (desk, requests, answers, session)
+    }
+
     fn entry(state: StoredState) -> StoredEntry {
-        let publication = Publication {
-            topic: "a",
-            payload: b"",
-            forwarded: b"",
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication { qos: QoS::AtLeastOnce, ..Publication::new("a", b"") };
         StoredEntry {
             state,
             message: Some(Message::new(MessageId(1), &publication)),
@@ -442,12 +446,7 @@ mod tests {
 
     #[test]
     fn a_session_comes_back_with_its_subscription_and_messages() {
-        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c");
-        let session = stored.session;
-        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
-        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
-        desk.tick(1, None);
+        let (mut desk, requests, answers, session) = started();
         // One comes while nobody is there: behind what is in the store.
         let publisher = desk.accept(0, "10.0.0.1:5");
         desk.tick(1, Some((publisher, &connect("p", 0))));
@@ -473,12 +472,7 @@ mod tests {
     /// SEED-SESS-01: what cannot be read is not taken for what never was.
     #[test]
     fn a_session_that_cannot_be_read_is_refused_and_tried_again() {
-        let (mut desk, requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c");
-        let session = stored.session;
-        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
-        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
-        desk.tick(1, None);
+        let (mut desk, requests, answers, session) = started();
         let come = |desk: &mut Desk| {
             let client = desk.accept(0, "10.0.0.1:5");
             desk.tick(1, Some((client, &connect_again("c"))))
@@ -503,12 +497,7 @@ mod tests {
     /// SEED-SESS-02: who comes while a session is being read waits for that, though it was counted meanwhile and has nothing.
     #[test]
     fn two_that_come_for_one_session_wait_for_one_read() {
-        let (mut desk, _requests, answers) = Desk::stored(&[], StoreMode::EveryMs(50));
-        let stored = row(7, "c");
-        let session = stored.session;
-        answers.send(StoreReply::Sessions(vec![stored])).unwrap();
-        answers.send(StoreReply::Found { numbers_from: 9 }).unwrap();
-        desk.tick(1, None);
+        let (mut desk, _requests, answers, session) = started();
         let first = desk.accept(0, "10.0.0.1:5");
         assert!(desk.tick(1, Some((first, &connect_again("c")))).is_empty());
         answers.send(StoreReply::Counts { rows: Vec::new(), is_last: true }).unwrap();
@@ -548,16 +537,7 @@ mod tests {
     }
 
     fn retained(id: u128, payload: &[u8]) -> std::sync::Arc<Message> {
-        let publication = Publication {
-            topic: "a",
-            payload,
-            forwarded: b"",
-            qos: QoS::AtMostOnce,
-            retain: true,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let publication = Publication { retain: true, ..Publication::new("a", payload) };
         Message::new(MessageId(id), &publication)
     }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use config::RetainedStorage;
 use metrics::{Counter, DropKind, DropReason, Gauge};
-use mqtt::QoS;
 use mqtt::topic::has_wildcard;
 use ring::ShardId;
 use router::{FilterId, ScanBudget, SessionId, SubOptions, home, slot};
@@ -210,13 +209,13 @@ impl Shard {
             self.clients.metrics.count_drop(DropKind::Retained, DropReason::QuotaExceeded);
         } else {
             let message = dispatch.message(&mut self.clients.message_ids, now).clone();
-            self.keep_retained(message);
+            self.keep_retained(publication.topic, message);
             self.clients.metrics.inc(Counter::MessagesRetained);
         }
         self.gauge_retained();
     }
 
-    fn keep_retained(&mut self, message: Arc<Message>) {
+    fn keep_retained(&mut self, topic: &str, message: Arc<Message>) {
         let due_unix_ms = self.retained_due(&message);
         let mut batch = 0;
         if !message.sys
@@ -230,8 +229,7 @@ impl Shard {
             Some(disc_only) => disc_only.put(message, batch, due_unix_ms),
             None => {
                 self.replays.may_expire |= due_unix_ms.is_some();
-                let topic: Box<str> = message.topic().into();
-                self.retained.insert(&topic, message);
+                self.retained.insert(topic, message);
             }
         }
     }
@@ -291,16 +289,7 @@ impl Shard {
 
     /// Takes out the retained message of a topic.
     pub(crate) fn remove_retained(&mut self, topic: &str) -> bool {
-        let end = Publication {
-            topic,
-            payload: &[],
-            forwarded: &[],
-            qos: QoS::AtMostOnce,
-            retain: true,
-            sys: false,
-            expires_unix_ms: None,
-            origin: None,
-        };
+        let end = Publication { retain: true, ..Publication::new(topic, &[]) };
         let id = self.clients.message_ids.next(self.clients.now.unix_ms);
         self.end_retained(&Message::new(id, &end))
     }
@@ -319,13 +308,13 @@ impl Shard {
             }
             return;
         }
-        let topic: Box<str> = message.topic().into();
         if message.payload().is_empty() {
-            self.replays.ended.insert(topic, message.id);
+            self.replays.ended.insert(message.topic().into(), message.id);
             return;
         }
         self.replays.may_expire |= self.retained_due(&message).is_some();
-        self.retained.insert(&topic, message);
+        let topic = Arc::clone(&message);
+        self.retained.insert(topic.topic(), message);
         self.gauge_retained();
     }
 

@@ -160,7 +160,6 @@ fn on_disc(request: RetainerRequest) -> (Purpose, RetainedQuery) {
 
 #[cfg(test)]
 mod tests {
-    use mqtt::QoS;
     use session::{Message, MessageId, Publication};
 
     use crate::desk::{changes, connect, publish, stored};
@@ -171,16 +170,7 @@ mod tests {
     fn retained_messages_that_are_to_be_in_memory_only_leave_the_store() {
         for (storage, kept) in [("ram", 0), ("disc", 1)] {
             let (mut desk, batches, replies) = stored(&[("retainer.storage_type", storage)]);
-            let publication = Publication {
-                topic: "a",
-                payload: b"x",
-                forwarded: &[],
-                qos: QoS::AtMostOnce,
-                retain: true,
-                sys: false,
-                expires_unix_ms: None,
-                origin: None,
-            };
+            let publication = Publication { retain: true, ..Publication::new("a", b"x") };
             let message = Message::new(MessageId(1), &publication);
             let found = vec![message];
             replies.send(StoreReply::Retained(found)).unwrap();

@@ -25,16 +25,7 @@ impl Draws {
 }
 
 pub(crate) fn message(id: u128, topic: &str) -> Arc<Message> {
-    let publication = Publication {
-        topic,
-        payload: b"payload",
-        forwarded: &[],
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        sys: false,
-        expires_unix_ms: None,
-        origin: None,
-    };
+    let publication = Publication { qos: QoS::AtLeastOnce, ..Publication::new(topic, b"payload") };
     Message::new(MessageId(id), &publication)
 }
 

@@ -10,10 +10,11 @@ use shard::command::{Reply, Request};
 use shard::{Command, DelayedPlaces, ListenerClients, OverloadBoard, Shard, ShardSetup, StoreMode};
 use store::engine::SimulatedEngine;
 
+use super::World;
 use super::client::Client;
 use super::network::Station;
+use super::retained::RetainedEnd;
 use super::store::Disk;
-use super::{RetainedEnd, World};
 
 /// Shards of a start.
 const SHARDS: [usize; 7] = [1, 2, 2, 3, 3, 4, 8];

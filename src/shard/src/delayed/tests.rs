@@ -22,16 +22,7 @@ fn dropped(desk: &Desk, reason: DropReason) -> u64 {
 }
 
 fn message(id: u128, expires_unix_ms: Option<u64>) -> Arc<Message> {
-    let publication = Publication {
-        topic: "a",
-        payload: b"x",
-        forwarded: &[],
-        qos: QoS::AtMostOnce,
-        retain: false,
-        sys: false,
-        expires_unix_ms,
-        origin: None,
-    };
+    let publication = Publication { expires_unix_ms, ..Publication::new("a", b"x") };
     Message::new(MessageId(id), &publication)
 }
 

@@ -1,20 +1,10 @@
 use crossbeam_channel::{Receiver, bounded};
-use mqtt::QoS;
 use session::{MessageId, Publication};
 
 use super::*;
 
 fn message(topic: &str, payload: &str) -> Arc<Message> {
-    let publication = Publication {
-        topic,
-        payload: payload.as_bytes(),
-        forwarded: &[],
-        qos: QoS::AtMostOnce,
-        retain: true,
-        sys: false,
-        expires_unix_ms: None,
-        origin: None,
-    };
+    let publication = Publication { retain: true, ..Publication::new(topic, payload.as_bytes()) };
     Message::new(MessageId(1), &publication)
 }
 

@@ -22,6 +22,7 @@ use crate::engine::{EngineError, EngineRead, Keyspace};
 const PAGE: usize = 256;
 /// Keys that are read at once.
 const STEP: usize = 1_024;
+
 /// Where the reading is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {

@@ -80,7 +80,7 @@ fn check_file(
     file.sync_all()?;
     let cut = Cut { bytes: torn.len as u64, writes: torn.writes_behind };
     log::warn!(
-        "{} ended in an unfinished write, which nobody was told is on disk: {} bytes cut off, with {} whole writes",
+        "{} ended in an unfinished write, as a kill or a power failure leaves it: {} bytes cut off, with {} whole writes",
         path.display(),
         cut.bytes,
         cut.writes

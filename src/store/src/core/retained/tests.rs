@@ -1,4 +1,3 @@
-use mqtt::QoS;
 use router::{RetainedIndex, ScanBudget};
 use session::{MessageId, Publication};
 use shard::storage::{StoreBatch, StoreOp, StoreReply, StoreRequest};
@@ -23,16 +22,7 @@ fn apply(core: &mut Core<SimulatedEngine>, sequence: u64, ops: Vec<StoreOp>) -> 
 }
 
 fn gone(id: u128, topic: &str) -> Arc<Message> {
-    let publication = Publication {
-        topic,
-        payload: b"",
-        forwarded: &[],
-        qos: QoS::AtMostOnce,
-        retain: true,
-        sys: false,
-        expires_unix_ms: None,
-        origin: None,
-    };
+    let publication = Publication { retain: true, ..Publication::new(topic, b"") };
     Message::new(MessageId(id), &publication)
 }
 
