@@ -29,6 +29,12 @@ impl StoredPlace {
         NonZeroU64::new(bits).filter(|bits| bits.get() > 1).map(Self)
     }
 
+    /// Its number; no other message of any session has it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0.get() >> 1
+    }
+
     /// Whether the message is kept once for all entries that have it.
     #[must_use]
     pub fn is_shared(self) -> bool {

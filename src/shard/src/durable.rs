@@ -28,6 +28,13 @@ impl Clients {
         self.journal.as_ref().is_some_and(crate::journal::Journal::is_always)
     }
 
+    /// A message that the store gave back was passed on, or nobody is there for it.
+    pub fn forget_passed_on(&mut self, given: &StoredDelayed) {
+        if let Some(journal) = &mut self.journal {
+            journal.remove_delayed(given.slot, given.number);
+        }
+    }
+
     /// A change of a session was noted: what its client is told from now on depends on it.
     fn noted(&mut self, session: SessionId) {
         if !self.is_always() {

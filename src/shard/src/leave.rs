@@ -16,7 +16,7 @@ use crate::journal::carried;
 use crate::limit::rests_until_ms;
 use crate::sessions::NO_CONNECTION;
 use crate::shard::Shard;
-use crate::storage::{PASSED_ON, StoredSession};
+use crate::storage::{PASSED_ON, StoredDelayed, StoredSession};
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -382,6 +382,19 @@ impl Shard {
         }
     }
 
+    /// The same with one that the store has as on its way: what it becomes is kept, or sure to be, when that is forgotten.
+    fn pass_stored(&mut self, group: GroupId, given: &StoredDelayed) {
+        let message = &given.message;
+        let mut dispatch = Dispatch::new(message.publication(), Some(message));
+        self.dispatch_to_group(group, &mut dispatch);
+        if self.clients.is_always() && !dispatch.remote.is_empty() {
+            let StoredDelayed { slot, number, .. } = *given;
+            self.clients.barrier.forget_when_kept(slot, number, dispatch.remote);
+        } else {
+            self.clients.forget_passed_on(given);
+        }
+    }
+
     /// The shared groups of a session: as its subscriptions know them, by name, and their topic filters.
     fn groups_of_session(&self, session: &Session) -> impl Iterator<Item = (FilterId, &str, &str)> {
         session.subscriptions.iter().filter_map(|subscription| {
@@ -419,7 +432,7 @@ impl Shard {
         &mut self,
         session: StoredSession,
         lost: [u32; 3],
-        by_group: Vec<Arc<Message>>,
+        by_group: Vec<StoredDelayed>,
         is_last: bool,
     ) {
         for (qos, count) in QOS_ALL.into_iter().zip(lost) {
@@ -427,11 +440,15 @@ impl Shard {
         }
         let stored = carried(session);
         let groups = self.groups_of_ended.remove(&stored).unwrap_or_default();
-        for message in by_group {
-            let matching = groups.iter().find(|(_, f)| mqtt::topic::matches(f, message.topic()));
+        for given in by_group {
+            let topic = given.message.topic();
+            let matching = groups.iter().find(|(_, filter)| mqtt::topic::matches(filter, topic));
             match matching.and_then(|(group, filter)| self.router.group_find(group, filter)) {
-                Some(group) => self.pass_to_group(group, &message),
-                None => self.clients.count_drop(QoS::AtLeastOnce, DropReason::SessionClosed),
+                Some(group) => self.pass_stored(group, &given),
+                None => {
+                    self.clients.count_drop(QoS::AtLeastOnce, DropReason::SessionClosed);
+                    self.clients.forget_passed_on(&given);
+                }
             }
         }
         if !is_last && !groups.is_empty() {

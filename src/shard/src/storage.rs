@@ -121,7 +121,8 @@ pub struct StoredDelayed {
 
 /// Due at once: a message on its way from its publisher's shard to others.
 pub const ON_ITS_WAY: u64 = 0;
-/// Due at once: a message that one shard of a shared group passes on to another. Everybody else gets it from its publisher's.
+/// Due at once: a message of a shared group that is passed on, by a shard to another one or from a member that is gone. Everybody
+/// else gets it from its publisher's shard.
 pub const PASSED_ON: u64 = 1;
 
 /// One change.
@@ -400,8 +401,9 @@ pub enum StoreReply {
         session: StoredSession,
         /// So many are lost, of `QoS` 0, 1 and 2.
         lost: [u32; 3],
-        /// These, of `QoS` 1, came by a shared group; another member may get them.
-        by_group: Vec<Arc<Message>>,
+        /// These, of `QoS` 1, came by a shared group; another member may get them. Until they are removed they are kept as
+        /// [`PASSED_ON`].
+        by_group: Vec<StoredDelayed>,
         /// Whether more may follow.
         is_last: bool,
     },

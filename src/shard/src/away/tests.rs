@@ -4,7 +4,7 @@ use session::Session;
 
 use super::*;
 use crate::desk::{Desk, connect};
-use crate::storage::{StoreHealth, StoreOp, StoreReply, StoreRequest};
+use crate::storage::{PASSED_ON, StoreHealth, StoreOp, StoreReply, StoreRequest, StoredDelayed};
 use crate::{Effect, StoreMode};
 
 const PUBLISH_QOS1: [u8; 7] = [0x32, 5, 0, 1, b'a', 0, 1];
@@ -199,4 +199,59 @@ fn a_queue_in_the_store_is_trimmed_once_and_what_it_lost_is_counted() {
     table.tick(50, None);
     assert_eq!(trims(&table), 2);
     assert!(!table.desk.effects.iter().any(|effect| matches!(effect, Effect::Close { .. })));
+}
+
+#[test]
+fn what_an_ended_session_gives_back_goes_to_another_member_and_is_then_forgotten() {
+    let mut table = Table::new(&[]);
+    let subscribe: &[u8] = &[0x82, 15, 0, 1, 0, 10, 36, 115, 104, 97, 114, 101, 47, 103, 47, 97, 1];
+    assert_eq!(&subscribe[6..16], b"$share/g/a");
+    let (client, _) = table.connect();
+    table.tick(1, Some((client, subscribe)));
+    table.tick(1, Some((client, &[0xe0, 0])));
+    table.publish(2);
+    table.tick(1000, None);
+    assert!(table.session().is_unloaded());
+    let gone = table.stored();
+    let messages: Vec<_> = match table.load() {
+        StoreReply::Session { entries, .. } => entries,
+        other => panic!("{other:?}"),
+    };
+    let by_group = messages
+        .into_iter()
+        .map(|(place, entry)| StoredDelayed {
+            slot: gone.slot,
+            number: place.number(),
+            due_unix_ms: PASSED_ON,
+            message: entry.message.expect("it is new"),
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(by_group.len(), 2);
+    let other = table.desk.accept(0, "10.0.0.1:7");
+    table.tick(1, Some((other, &connect("d", 0))));
+    table.tick(1, Some((other, subscribe)));
+    // A clean session ends the one that was kept (MQTT-3.1.2-4).
+    let clean = table.desk.accept(0, "10.0.0.1:6");
+    table.tick(1, Some((clean, &connect("c", 0))));
+    table.tick(50, None);
+    let tells = |op: &StoreOp| matches!(op, StoreOp::RemoveSession { session, tell: true } if *session == gone);
+    assert!(table.ops.iter().any(tells));
+    let numbers: Vec<_> = by_group.iter().map(|given| given.number).collect();
+    let reply =
+        |by_group, is_last| StoreReply::Ended { session: gone, lost: [0; 3], by_group, is_last };
+    table.answers.send(reply(by_group, false)).unwrap();
+    table.answers.send(reply(Vec::new(), true)).unwrap();
+    let got = table.tick(1, None);
+    let publish = |id| [0x32, 5, 0, 1, b'a', 0, id];
+    assert_eq!(got, [publish(1), publish(2)].concat());
+    table.tick(50, None);
+    let forgotten: Vec<_> = table
+        .ops
+        .iter()
+        .filter_map(|op| match op {
+            StoreOp::RemoveDelayed { slot, number } if *slot == gone.slot => Some(*number),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forgotten, numbers);
 }

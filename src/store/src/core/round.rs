@@ -9,8 +9,8 @@ use mqtt::QoS;
 use ring::ShardId;
 use session::{Message, MessageId};
 use shard::storage::{
-    PutAs, StoreBatch, StoreOp, StoreReply, StoredEntry, StoredPlace, StoredSession, StoredState,
-    is_as_new,
+    PASSED_ON, PutAs, StoreBatch, StoreOp, StoreReply, StoredDelayed, StoredEntry, StoredPlace,
+    StoredSession, StoredState, is_as_new,
 };
 
 use super::{Damage, Outcome};
@@ -20,6 +20,9 @@ use crate::engine::{Change, EngineError, EngineRead, Keyspace, Visit};
 
 /// Most keys of a session that ends within a round; one with more is marked and removed in slices.
 const REMOVED_AT_ONCE: usize = 512;
+
+/// Most messages in one reply about a session that ended.
+const GIVEN_BACK_AT_ONCE: usize = 256;
 
 /// Most sessions of which it is remembered where their queue begins.
 const QUEUES_MAX: usize = 65_536;
@@ -44,31 +47,6 @@ pub(super) struct Ending {
     pub(super) session: StoredSession,
     /// Who is to be told what was lost with it.
     pub(super) tell: Option<ShardId>,
-}
-
-/// What is told of the messages of a session that has ended.
-#[derive(Default)]
-struct Told {
-    lost: [u32; 3],
-    /// Messages that other members of a shared group may get.
-    own: Vec<Arc<Message>>,
-    shared: Vec<MessageId>,
-}
-
-impl Told {
-    fn add(&mut self, outline: &EntryOutline, key: &[u8], value: &[u8]) {
-        if outline.is_released {
-            return;
-        }
-        if outline.by_group && outline.qos == QoS::AtLeastOnce {
-            match values::read_entry(key, value) {
-                Ok((_, EntryMessage::Own(message))) => return self.own.push(message),
-                Ok((_, EntryMessage::Shared(id))) => return self.shared.push(id),
-                _ => {}
-            }
-        }
-        self.lost[usize::from(outline.qos.bits())] += 1;
-    }
 }
 
 /// A round that is being put together.
@@ -330,6 +308,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
 
     fn remove_session(&mut self, ending: Ending) -> Result<(), EngineError> {
         self.remove(Keyspace::Sessions, keys::session(ending.session));
+        self.give_back(ending)?;
         if !self.remove_some(ending, REMOVED_AT_ONCE)? {
             let key = keys::ended(ending.session);
             let value = values::mark(&key);
@@ -339,12 +318,61 @@ impl<'e, E: EngineRead> Round<'e, E> {
         Ok(())
     }
 
+    /// Messages that other members of a shared group may get do not end with the session: in the same round they become messages
+    /// on their way, and its shard is told to pass them on.
+    fn give_back(&mut self, ending: Ending) -> Result<(), EngineError> {
+        let Ending { session, tell: Some(shard) } = ending else { return Ok(()) };
+        let mut found: Vec<(Key, StoredPlace, EntryMessage)> = Vec::new();
+        self.show_under(Keyspace::Entries, &keys::session(session), &mut |key, value| {
+            // What cannot be read is counted when it is removed.
+            if let Ok(outline) = values::read_entry_outline(key, value)
+                && outline.by_group
+                && outline.qos == QoS::AtLeastOnce
+                && !outline.is_released
+                && let Ok((_, place)) = keys::read_entry(key)
+                && let Ok((_, message)) = values::read_entry(key, value)
+            {
+                found.push((Key::from_slice(key), place, message));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut given = Vec::new();
+        for (key, place, message) in found {
+            let (message, uses) = match message {
+                EntryMessage::Own(message) => (message, None),
+                EntryMessage::Shared(id) => match self.message(id)? {
+                    Some(message) => (message, Some(id)),
+                    None => continue,
+                },
+                EntryMessage::None => continue,
+            };
+            self.remove(Keyspace::Entries, key);
+            if let Some(id) = uses {
+                self.release(id);
+            }
+            // Numbers of places and of delayed messages are given out by one counter.
+            let (slot, number) = (session.slot, place.number());
+            let delayed = StoredDelayed { slot, number, due_unix_ms: PASSED_ON, message };
+            let key = keys::delayed(slot, number);
+            let value = values::delayed(&key, &delayed);
+            self.set(Keyspace::Delayed, key, value, true);
+            given.push(delayed);
+        }
+        while !given.is_empty() {
+            let rest = given.split_off(given.len().min(GIVEN_BACK_AT_ONCE));
+            let by_group = std::mem::replace(&mut given, rest);
+            let reply = StoreReply::Ended { session, lost: [0; 3], by_group, is_last: false };
+            self.outcome.replies.push((shard, reply));
+        }
+        Ok(())
+    }
+
     /// Removes up to `most` keys of what a session had. Says whether that was all.
     pub(super) fn remove_some(&mut self, ending: Ending, most: usize) -> Result<bool, EngineError> {
         let Ending { session, tell } = ending;
         let prefix = keys::session(session);
         let mut gone: Vec<(Keyspace, Key, Option<MessageId>)> = Vec::new();
-        let mut told = Told::default();
+        let mut lost = [0; 3];
         let mut is_last = true;
         let mut damaged = 0;
         for keyspace in [Keyspace::Subscriptions, Keyspace::Received, Keyspace::Entries] {
@@ -358,7 +386,8 @@ impl<'e, E: EngineRead> Round<'e, E> {
                     match values::read_entry_outline(key, value) {
                         Ok(outline) => {
                             uses = outline.uses;
-                            told.add(&outline, key, value);
+                            lost[usize::from(outline.qos.bits())] +=
+                                u32::from(!outline.is_released);
                         }
                         Err(_) => damaged += 1,
                     }
@@ -369,14 +398,7 @@ impl<'e, E: EngineRead> Round<'e, E> {
         }
         self.damage.values += damaged;
         if let Some(shard) = tell {
-            let Told { mut lost, own: mut by_group, shared } = told;
-            for id in shared {
-                match self.message(id)? {
-                    Some(message) => by_group.push(message),
-                    None => lost[usize::from(QoS::AtLeastOnce.bits())] += 1,
-                }
-            }
-            let reply = StoreReply::Ended { session, lost, by_group, is_last };
+            let reply = StoreReply::Ended { session, lost, by_group: Vec::new(), is_last };
             self.outcome.replies.push((shard, reply));
         }
         for (keyspace, key, uses) in gone {

@@ -633,11 +633,25 @@ fn what_is_lost_with_a_session_is_told_and_what_others_may_get_is_given_back() {
         };
         assert_eq!((shard, session), (ShardId::new(0), SESSION));
         lost_all.iter_mut().zip(lost).for_each(|(all, lost)| *all += lost);
-        given.extend(by_group.iter().map(|message| message.id.0));
+        given.extend(by_group);
         lasts.push(is_last);
     }
-    assert_eq!((lost_all, given, lasts), ([1, 1000, 1], vec![1, 2], vec![false, true]));
+    assert_eq!((lost_all, lasts), ([1, 1000, 1], vec![false, false, true]));
+    // What was given back is kept until the shard has passed it on.
+    let ids =
+        |given: &[StoredDelayed]| given.iter().map(|one| one.message.id.0).collect::<Vec<_>>();
+    assert_eq!(ids(&given), [1, 2]);
+    let kept = read_all(&core).delayed;
+    assert_eq!(kept.len(), 2);
     check_counts(&core);
+    let mut engine = core.into_engine();
+    engine.crash_keeping(0);
+    let mut core = open(engine);
+    assert_eq!(read_all(&core).delayed, kept);
+    let remove = |one: StoredDelayed| StoreOp::RemoveDelayed { slot: one.slot, number: one.number };
+    core.take(request(0, 3, 1, given.into_iter().map(remove).collect()));
+    commit(&mut core);
+    assert_eq!(read_all(&core), Model::default());
 }
 
 #[test]
