@@ -483,6 +483,8 @@ impl World {
                 self.live.remove(&index);
                 if !session_present || !self.clients[index].subscribed {
                     if !session_present {
+                        // What is known of the session before says nothing of this one.
+                        self.subscribed_ms.remove(&index);
                         self.live.insert(index, BTreeMap::new());
                     }
                     let bytes = self.clients[index].subscribe();
