@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use metrics::{Counter, DropKind, DropReason, Gauge};
 use mqtt::{Disconnect, ProtocolVersion, QoS, ReasonCode};
+use ring::ShardSet;
 use router::{FilterId, GroupId, SessionId, slot};
 use session::{Delivery, Message, NEVER_EXPIRES_S, Session, WillDue, will_due};
 
@@ -367,29 +368,31 @@ impl Shard {
             .and_then(|filter| groups.get(&filter))
             .and_then(|(group, filter)| self.router.group_find(group, filter));
         match group {
-            Some(group) => self.pass_to_group(group, &delivery.message),
+            Some(group) => {
+                let message = &delivery.message;
+                let remote = self.pass_to_group(group, message);
+                if !remote.is_empty() {
+                    // It is kept here until it is kept there.
+                    let slot = slot(message.topic().as_bytes());
+                    self.keep_until_kept(slot, PASSED_ON, message.clone(), remote, Vec::new());
+                }
+            }
             None => self.clients.count_drop(delivery.qos, DropReason::SessionClosed),
         }
     }
 
-    /// Gives a message that a member did not get to another one. If that is elsewhere it is kept here until it is kept there.
-    fn pass_to_group(&mut self, group: GroupId, message: &Arc<Message>) {
+    /// Gives a message that a member did not get to another one. The shards it went to, if that is elsewhere.
+    fn pass_to_group(&mut self, group: GroupId, message: &Arc<Message>) -> ShardSet {
         let mut dispatch = Dispatch::new(message.publication(), Some(message));
         self.dispatch_to_group(group, &mut dispatch);
-        if !dispatch.remote.is_empty() {
-            let slot = slot(message.topic().as_bytes());
-            self.keep_until_kept(slot, PASSED_ON, message.clone(), dispatch.remote, Vec::new());
-        }
+        dispatch.remote
     }
 
-    /// The same with one that the store has as on its way: what it becomes is kept, or sure to be, when that is forgotten.
+    /// The same with one that the store has as on its way: it is forgotten there when what it becomes is kept, or sure to be.
     fn pass_stored(&mut self, group: GroupId, given: &StoredDelayed) {
-        let message = &given.message;
-        let mut dispatch = Dispatch::new(message.publication(), Some(message));
-        self.dispatch_to_group(group, &mut dispatch);
-        if self.clients.is_always() && !dispatch.remote.is_empty() {
-            let StoredDelayed { slot, number, .. } = *given;
-            self.clients.barrier.forget_when_kept(slot, number, dispatch.remote);
+        let remote = self.pass_to_group(group, &given.message);
+        if self.clients.is_always() && !remote.is_empty() {
+            self.clients.barrier.forget_when_kept(given.slot, given.number, remote);
         } else {
             self.clients.forget_passed_on(given);
         }

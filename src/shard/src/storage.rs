@@ -404,7 +404,7 @@ pub enum StoreReply {
         /// These, of `QoS` 1, came by a shared group; another member may get them. Until they are removed they are kept as
         /// [`PASSED_ON`].
         by_group: Vec<StoredDelayed>,
-        /// Whether more may follow.
+        /// Whether nothing more of it follows.
         is_last: bool,
     },
     /// A message that was to be put unless it was known ([`PutAs::NewUnlessKnown`]) was.
